@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What the loader hands to the hypervisor: one versioned structure.
+ *
+ * State at the hypervisor's entry point (the ELF header's e_entry, a virtual address):
+ *   - 64-bit mode, interrupts off, boot services left, SSE as the firmware had it
+ *   - RDI = physical address of struct handoff (also mapped at that virtual address)
+ *   - RSP = a 16-KiB stack of the loader's, 16-byte aligned as at a function's entry
+ *   - CR3 = the loader's tables: RAM and the first 4 GiB mapped one to one (writable, executable), and
+ *     the hypervisor's image at its linked virtual addresses with each segment's own permissions
+ *     (EFER.NXE set when the processor has NX)
+ *   - the image is one physically contiguous piece at hv_base: a virtual address v of the image is at
+ *     physical address v - hv_virtual + hv_base, .bss included and zeroed
+ *
+ * All pointers here are physical addresses. Everything the loader allocated is in ranges of type
+ * HANDOFF_LOADER: the hypervisor may reuse such a range once it needs nothing in it any more.
+ */
+#ifndef BOOT_HANDOFF_H
+#define BOOT_HANDOFF_H
+
+#include <stdint.h>
+
+#define HANDOFF_MAGIC   0x44464f2d48464f54ull /* "TOFH-OFD", little end first */
+#define HANDOFF_VERSION 1u
+
+enum handoff_range_type {
+    HANDOFF_FREE = 1,     /* RAM nobody uses */
+    HANDOFF_LOADER = 2,   /* RAM with the hypervisor's image, modules, tables, this structure */
+    HANDOFF_ACPI = 3,     /* RAM with ACPI tables (reclaimable) */
+    HANDOFF_FIRMWARE = 4, /* RAM the firmware keeps: runtime services, ACPI NVS, reserved, bad */
+    HANDOFF_MMIO = 5,     /* memory-mapped devices */
+};
+
+struct handoff_range {
+    uint64_t base;  /* page aligned */
+    uint64_t pages; /* of 4 KiB */
+    uint32_t type;  /* enum handoff_range_type */
+    uint32_t reserved;
+};
+
+#define HANDOFF_NAME_MAX 64
+
+struct handoff_module {
+    char name[HANDOFF_NAME_MAX]; /* NUL-terminated file name without directory */
+    uint64_t base;               /* page aligned; a NUL byte follows the content */
+    uint64_t size;               /* bytes */
+};
+
+enum handoff_pixel_format {
+    HANDOFF_PIXEL_NONE = 0, /* no linear framebuffer */
+    HANDOFF_PIXEL_RGBX = 1, /* byte 0 red, 1 green, 2 blue, 3 unused */
+    HANDOFF_PIXEL_BGRX = 2,
+};
+
+struct handoff_framebuffer {
+    uint64_t base;
+    uint64_t size;   /* bytes */
+    uint32_t width;  /* pixels */
+    uint32_t height; /* pixels */
+    uint32_t stride; /* pixels a scan line */
+    uint32_t format; /* enum handoff_pixel_format */
+};
+
+struct handoff {
+    uint64_t magic;
+    uint32_t version;
+    uint32_t size; /* of this structure, bytes */
+    uint64_t hv_base;
+    uint64_t hv_virtual;
+    uint64_t hv_size; /* bytes in memory, page aligned */
+    uint64_t rsdp;    /* ACPI RSDP, or 0 */
+    struct handoff_framebuffer framebuffer;
+    uint64_t ranges; /* struct handoff_range[], sorted by base, not overlapping, joined */
+    uint64_t range_count;
+    uint64_t modules; /* struct handoff_module[]; the hypervisor's own file is one of them */
+    uint64_t module_count;
+};
+
+_Static_assert(sizeof(struct handoff_range) == 24, "hand-off layout");
+_Static_assert(sizeof(struct handoff_module) == 80, "hand-off layout");
+_Static_assert(sizeof(struct handoff) == 112, "hand-off layout");
+
+#endif

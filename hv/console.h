@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The hypervisor's console: whole lines, to every sink that the machine has (UART, screen).
+ *
+ * Three kinds of line share it, and scripts/run takes them apart again:
+ *
+ *   twofold: TEXT     the hypervisor speaks
+ *   NAME| TEXT        a line that the VM called NAME wrote
+ *   NAME+ TEXT        the same, but the VM has not ended the line yet
+ *   @KIND {...}       a record for programs: one JSON object (see docs/output.md)
+ */
+#ifndef HV_CONSOLE_H
+#define HV_CONSOLE_H
+
+#include <stddef.h>
+
+/* A sink writes `len` bytes; '\n' ends a line (a sink adds '\r' if its device wants one). */
+typedef void console_sink(const char *text, size_t len);
+
+/* At most CONSOLE_SINKS_MAX; further ones are refused by a panic. */
+#define CONSOLE_SINKS_MAX 4
+void console_add_sink(console_sink *sink);
+
+/* Bytes as they are, to all sinks. */
+void console_write(const char *text, size_t len);
+
+/* printf to all sinks, no prefix, no newline added. Longer than 512 bytes is cut. */
+__attribute__((format(printf, 1, 2))) void console_printf(const char *format, ...);
+
+/* One line "twofold: ..." with its newline. */
+__attribute__((format(printf, 1, 2))) void log_line(const char *format, ...);
+
+#endif

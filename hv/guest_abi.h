@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What a guest may know of Twofold: the entry state of ELF64 images, the CPUID leaves, the hypercalls.
+ * The bundled guests and the hypervisor include this same file; docs/guests.md explains it.
+ *
+ * Entry state of an ELF64 image (p_paddr says where each segment lies in guest-physical memory):
+ *   - RIP = e_entry; 64-bit mode at CPL 0; RFLAGS = 2 (interrupts off)
+ *   - RDI = guest-physical address of struct tf_guest_info; other general registers 0
+ *   - RSP = the end of a 16-KiB stack, minus 8, holding a zero return address (aligned as at a
+ *     function's entry)
+ *   - CR0 = PE, MP, ET, NE, WP, PG; CR4 = PAE; EFER = SCE, LME, LMA, NXE
+ *   - CR3 = tables that map guest-physical addresses one to one, the first 4 GiB or all RAM, whichever
+ *     is more, in 2-MiB pages, supervisor, writable, executable
+ *   - CS = 0x08 (64-bit code), DS = ES = FS = GS = SS = 0x10 (data), TR = 0x18 (a 64-bit TSS);
+ *     GDTR holds these; IDTR's limit is 0
+ * Stack, tables, GDT, TSS, the structure and its strings lie in [reserved_base, +reserved_size).
+ */
+#ifndef HV_GUEST_ABI_H
+#define HV_GUEST_ABI_H
+
+#include <stdint.h>
+
+/* CPUID */
+#define TF_CPUID_SIGNATURE 0x40000000u /* EAX: highest leaf; EBX, ECX, EDX: "TwofoldTwofo" */
+#define TF_CPUID_ABI       0x40000001u /* EAX: TF_ABI_VERSION */
+#define TF_SIGNATURE       "TwofoldTwofo"
+#define TF_ABI_VERSION     1u
+
+/* Ends of a VM by port */
+#define TF_PORT_DEBUG_EXIT    0xf4u   /* QEMU's isa-debug-exit: a write ends the VM, status (v << 1) | 1 */
+#define TF_PORT_BOCHS_SHUTDOWN 0x8900u /* Bochs: the bytes of "Shutdown", one after another */
+
+#define TF_GUEST_MAGIC 0x494755474f465754ull
+#define TF_RAM_RANGES  4
+
+struct tf_range {
+    uint64_t base;
+    uint64_t size; /* bytes */
+};
+
+struct tf_guest_module {
+    uint64_t base; /* guest-physical, page aligned */
+    uint64_t size; /* bytes */
+    uint64_t name; /* guest-physical address of a NUL-terminated string */
+};
+
+struct tf_guest_info {
+    uint64_t magic;
+    uint32_t version; /* TF_ABI_VERSION */
+    uint32_t size;    /* of this structure, bytes */
+    uint64_t args;    /* guest-physical address of the NUL-terminated arguments, "" if none */
+    uint64_t tsc_hz;  /* ticks a second of RDTSC; 0 if not known */
+    uint64_t reserved_base;
+    uint64_t reserved_size;
+    uint64_t module_count;
+    uint64_t modules; /* guest-physical address of struct tf_guest_module[] */
+    uint64_t ram_count;
+    struct tf_range ram[TF_RAM_RANGES]; /* all RAM, reserved and image included */
+};
+
+/*
+ * Hypercalls: VMCALL at CPL 0 (#UD elsewhere). RAX = number; RDI, RSI, RDX = arguments; RAX = result,
+ * 0 or a TF_E value; all other registers are kept. Pointers are guest-virtual.
+ */
+enum tf_call {
+    TF_CALL_NULL = 0,
+    /* RDI: benchmark name, NUL-terminated, at most TF_BENCH_NAME_MAX with the NUL; RSI: enum tf_phase.
+     * Starts counting exits for one record. */
+    TF_CALL_BENCH_BEGIN = 1,
+    /* RDI: struct tf_bench_result. Ends the counting; the record stays open for AUDIT until the next
+     * BEGIN or the end of the VM. Neither BEGIN nor END is counted. */
+    TF_CALL_BENCH_END = 2,
+    /* RDI: first address, RSI: bytes, RDX: step in bytes. Walks the live tables for each address as the
+     * processor would at a TLB miss without walk caches, and adds the references to the record that
+     * was ended last. Call it while the mappings that were measured are still there. */
+    TF_CALL_AUDIT = 3,
+};
+
+enum tf_phase {
+    TF_PHASE_WARMUP = 0,
+    TF_PHASE_STEADY = 1,
+};
+
+#define TF_BENCH_NAME_MAX 32
+
+struct tf_bench_result {
+    uint64_t ops;
+    uint64_t ticks; /* RDTSC, as the guest measured it between BEGIN and END */
+    uint64_t ok;    /* 1: every value read was what it had to be */
+};
+
+#define TF_E_CALL  ((uint64_t)-1) /* no such hypercall */
+#define TF_E_FAULT ((uint64_t)-2) /* a pointer does not translate to RAM */
+#define TF_E_STATE ((uint64_t)-3) /* END without BEGIN, AUDIT without END */
+#define TF_E_VALUE ((uint64_t)-4) /* an argument is out of range */
+
+#endif

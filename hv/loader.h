@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Guest images: ELF64 and Multiboot 1.
+ *
+ * A loader copies an image into a VM's RAM and says in which state its first processor starts. It sees the
+ * RAM as `struct guest_ram` only, so the same code runs in tests and under the fuzzer. The image is
+ * untrusted: nothing in it can make a loader read outside the module or write outside the RAM.
+ */
+#ifndef HV_LOADER_H
+#define HV_LOADER_H
+
+#include "hv/guest_abi.h"
+#include "hv/module.h"
+#include "hv/settings.h"
+#include "hv/types.h"
+#include "hv/why.h"
+
+/*
+ * A VM's RAM: guest-physical [0, low) and [4 GiB, 4 GiB + high). Low RAM ends at 3 GiB at the latest.
+ * One host block holds both, low first.
+ */
+#define GUEST_LOW_RAM_MAX GIB(3)
+
+struct guest_ram {
+    uint8_t *host;
+    uint64_t low;  /* bytes */
+    uint64_t high; /* bytes */
+};
+
+/* `size` bytes split into low and high RAM. */
+struct guest_ram guest_ram_layout(uint8_t *host, uint64_t size);
+
+/* The host's address of guest-physical [at, at + len), or NULL if any of it is not RAM. */
+void *guest_ram_at(const struct guest_ram *ram, gpa_t at, uint64_t len);
+
+enum entry_mode {
+    ENTRY_LONG,      /* as hv/guest_abi.h has it */
+    ENTRY_PROTECTED, /* 32-bit, unpaged, as Multiboot 1 has it */
+};
+
+/* How a VM's first processor starts. Registers that are not named here are 0. */
+struct entry_state {
+    enum entry_mode mode;
+    gva_t rip;
+    uint64_t rax, rbx, rsp, rdi;
+    uint64_t cr3;       /* ENTRY_LONG: guest-physical address of the top table */
+    uint64_t gdt_base;  /* ENTRY_LONG: guest-physical (and virtual) */
+    uint64_t gdt_limit; /* bytes - 1 */
+    uint64_t tss_base;  /* ENTRY_LONG */
+};
+
+/*
+ * Load `vm->image` and its modules into `ram`, which is zeroed. `tsc_hz` goes to the guest's information.
+ * Picks the format by the image's header. On failure *why names the image and the cause; the RAM's
+ * content is then undefined.
+ */
+bool load_guest(const struct vm_settings *vm, const struct module_list *modules, uint64_t tsc_hz,
+                const struct guest_ram *ram, struct entry_state *entry, struct why *why);
+
+#endif

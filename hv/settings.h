@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The settings file, \twofold\twofold.ini.
+ *
+ *   ; or # at the start of a line: a comment
+ *   [twofold]                 the hypervisor's own settings, optional
+ *   at_end = stay             what to do when all VMs have ended: stay | poweroff | reset | bochs | qemu
+ *   without = vpid 1g_pages   optional processor features to do without (see `enum feature`)
+ *
+ *   [NAME]                    one VM each, run in the order of the file
+ *   image = touch.elf         a module; required
+ *   args = pages=4096         the image's command line
+ *   module = initrd.img       a module for the guest, with optional arguments after it; may repeat
+ *   memory = 64M              K, M or G; at least 1M
+ *   paging = nested           how guest memory is translated
+ *   ept_page = 1g             the largest EPT page: 4k | 2m | 1g
+ *   cpus = 1
+ *   time_limit = 60s          ms or s of the machine's time; none by default
+ *
+ * Unknown keys and sections, a key twice, bad values and missing modules are errors with a line number.
+ * The file has no environment: it is portable, and the loader, the tests and the fuzzer compile it too.
+ */
+#ifndef HV_SETTINGS_H
+#define HV_SETTINGS_H
+
+#include "hv/module.h"
+#include "hv/types.h"
+#include "hv/why.h"
+
+#define SETTINGS_FILE "twofold.ini"
+#define NAME_MAX_LEN  32  /* with the NUL */
+#define VMS_MAX       64
+#define VM_MODULES_MAX 8
+
+enum at_end {
+    AT_END_STAY,     /* leave the screen as it is and halt */
+    AT_END_POWEROFF, /* ACPI S5 */
+    AT_END_RESET,    /* ACPI reset register, else the keyboard controller */
+    AT_END_BOCHS,    /* port 0x8900: status 0 through the debugger, else "Shutdown" */
+    AT_END_QEMU,     /* isa-debug-exit at port 0xf4 */
+};
+
+/* Optional processor features that `without` can mask, so that each fall-back can be tried anywhere. */
+enum feature {
+    FEATURE_VPID,
+    FEATURE_PREEMPTION_TIMER,
+    FEATURE_UNRESTRICTED_GUEST,
+    FEATURE_1G_PAGES, /* EPT pages */
+    FEATURE_2M_PAGES, /* EPT pages; without them 1-GiB ones are not used either */
+    FEATURE_MONITOR_TRAP_FLAG,
+    FEATURE_SMEP, /* of the hypervisor's own tables */
+    FEATURE_SMAP,
+    FEATURE_X2APIC,
+    FEATURE_EPT,
+    FEATURE_COUNT
+};
+
+enum paging_mode {
+    PAGING_NESTED,
+};
+
+struct vm_module {
+    char name[64];  /* of the module on the EFI partition */
+    char args[128]; /* the rest of the line */
+};
+
+struct vm_settings {
+    char name[NAME_MAX_LEN]; /* letters, digits, '-', '_', '.' */
+    unsigned line;           /* of the section's header */
+    char image[64];
+    char args[256];
+    struct vm_module module[VM_MODULES_MAX];
+    unsigned module_count;
+    uint64_t memory; /* bytes, a multiple of 4 KiB; default 64 MiB */
+    enum paging_mode paging;
+    uint64_t ept_page; /* PAGE_SIZE, PAGE_SIZE_2M or PAGE_SIZE_1G; default PAGE_SIZE_1G */
+    unsigned cpus;
+    uint64_t time_limit_ms; /* 0: none */
+};
+
+struct settings {
+    enum at_end at_end;
+    uint64_t without; /* bit n: enum feature n */
+    struct vm_settings vm[VMS_MAX];
+    unsigned vm_count;
+};
+
+/*
+ * Parse `len` bytes at `text`. `modules` are the files that `image` and `module` may name. On failure
+ * *why starts with "twofold.ini:LINE: ". *out is then undefined. No VM at all is an error.
+ */
+bool settings_parse(const char *text, size_t len, const struct module_list *modules,
+                    struct settings *out, struct why *why);
+
+/* The spelling of a value in the settings file, for messages and records. */
+const char *paging_mode_name(enum paging_mode mode);
+const char *page_size_name(uint64_t bytes); /* "4k", "2m", "1g" */
+const char *feature_name(enum feature feature);
+
+#endif
