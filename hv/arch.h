@@ -6,9 +6,11 @@
 #define HV_ARCH_H
 
 #include "hv/types.h"
+#include "hv/why.h"
 
-/* Ends the hypervisor: message, registers, symbolised back trace, and the machine stays so (or, in a test,
- * ends with a failing status). For what only our own mistake, or a broken machine, can cause. */
+/* Ends the hypervisor: message, registers, symbolised back trace, and the machine stays so (or, in
+ * a test, ends with a failing status). For what only our own mistake, or a broken machine, can
+ * cause. */
 __attribute__((noreturn, format(printf, 1, 2))) void panic(const char *format, ...);
 
 #define ASSERT(condition)                                                                          \
@@ -21,7 +23,8 @@ __attribute__((noreturn, format(printf, 1, 2))) void panic(const char *format, .
 void *host_ptr(hpa_t at);
 hpa_t host_hpa(const void *in_direct_map);
 
-/* Map a device's registers, uncached. `size` in bytes. Never fails short of a panic; never unmapped. */
+/* Map a device's registers, uncached. `size` in bytes. Never fails short of a panic; never
+ * unmapped. */
 void *host_map_device(hpa_t at, uint64_t size);
 
 /* Map a framebuffer, write-combining where the processor can. */
@@ -30,5 +33,37 @@ void *host_map_framebuffer(hpa_t at, uint64_t size);
 /* The time-stamp counter, and its ticks a second (calibrated at start). */
 uint64_t time_now(void);
 uint64_t time_hz(void);
+
+struct vm;
+struct vcpu;
+struct entry_state;
+struct walk_memory;
+struct walk_registers;
+
+/*
+ * Make the processor's side of a VM whose RAM is loaded: EPT over vm->ram, and one virtual processor that
+ * starts as `entry` has it. On failure *why says what is missing, and nothing needs to be undone.
+ */
+bool arch_vm_create(struct vm *vm, const struct entry_state *entry, struct why *why);
+void arch_vm_destroy(struct vm *vm);
+
+/* Run the virtual processor until vm->end is no longer VM_RUNNING. */
+void arch_vcpu_run(struct vcpu *vcpu);
+
+/* What the virtual processor is doing, for people: registers and the code at its RIP. */
+void arch_vcpu_dump(const struct vcpu *vcpu);
+
+/* The name of exit reason `reason` as records spell it ("ept_violation"); NULL if there is none. */
+const char *arch_exit_name(unsigned reason);
+
+/* The registers and the memory for a walk (hv/paging/walk.h) of the virtual processor's own tables. */
+void arch_walk_setup(const struct vcpu *vcpu, struct walk_registers *registers,
+                     struct walk_memory *memory);
+
+/*
+ * Read `len` bytes at the virtual processor's `at` with the rights of supervisor data. False when its tables
+ * forbid it. Memory that is no RAM reads as all ones.
+ */
+bool arch_guest_read(const struct vcpu *vcpu, gva_t at, void *to, uint64_t len);
 
 #endif

@@ -2,11 +2,13 @@
 /*
  * The frame allocator: host-physical memory in 4-KiB frames, made for big aligned runs.
  *
- * A VM's RAM wants to be one run, aligned to 1 GiB or 2 MiB, so that EPT can map it with its largest
- * pages. So a run is cut from where the least alignment is lost: small runs come from the most
- * fragmented places, and never break a free 1-GiB- or 2-MiB-aligned block while another place has room.
+ * A VM's RAM wants to be one run, aligned to 1 GiB or 2 MiB, so that EPT can map it with its
+ * largest pages. So a run is cut from where the least alignment is lost: small runs come from the
+ * most fragmented places, and never break a free 1-GiB- or 2-MiB-aligned block while another place
+ * has room.
  *
- * Bookkeeping is kept outside the frames, so the allocator runs on the host as it does in the hypervisor.
+ * Bookkeeping is kept outside the frames, so the allocator runs on the host as it does in the
+ * hypervisor.
  */
 #ifndef HV_FRAMES_H
 #define HV_FRAMES_H
@@ -35,15 +37,15 @@ static inline bool hpa_is_none(hpa_t a)
 void frames_init(struct frames *frames);
 
 /*
- * Give [base, base + size) to the allocator. Partial pages at the ends are left out, and so is page 0.
- * False when the range overlaps free memory (our own mistake) or the extent table is full (the memory is
- * then not used: nothing else changes).
+ * Give [base, base + size) to the allocator. Partial pages at the ends are left out, and so is page
+ * 0. False when the range overlaps free memory (our own mistake) or the extent table is full (the
+ * memory is then not used: nothing else changes).
  */
 bool frames_add(struct frames *frames, hpa_t base, uint64_t size);
 
 /*
- * A free run of `size` bytes (rounded up to pages), aligned to `align` (a power of two, at least a page).
- * HPA_NONE when there is none. The content is undefined.
+ * A free run of `size` bytes (rounded up to pages), aligned to `align` (a power of two, at least a
+ * page). HPA_NONE when there is none. The content is undefined.
  */
 hpa_t frames_alloc(struct frames *frames, uint64_t size, uint64_t align);
 

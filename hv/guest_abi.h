@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What a guest may know of Twofold: the entry state of ELF64 images, the CPUID leaves, the hypercalls.
- * The bundled guests and the hypervisor include this same file; docs/guests.md explains it.
+ * What a guest may know of Twofold: the entry state of ELF64 images, the CPUID leaves, the
+ * hypercalls. The bundled guests and the hypervisor include this same file; docs/guests.md explains
+ * it.
  *
  * Entry state of an ELF64 image (p_paddr says where each segment lies in guest-physical memory):
  *   - RIP = e_entry; 64-bit mode at CPL 0; RFLAGS = 2 (interrupts off)
@@ -9,8 +10,8 @@
  *   - RSP = the end of a 16-KiB stack, minus 8, holding a zero return address (aligned as at a
  *     function's entry)
  *   - CR0 = PE, MP, ET, NE, WP, PG; CR4 = PAE; EFER = SCE, LME, LMA, NXE
- *   - CR3 = tables that map guest-physical addresses one to one, the first 4 GiB or all RAM, whichever
- *     is more, in 2-MiB pages, supervisor, writable, executable
+ *   - CR3 = tables that map guest-physical addresses one to one, the first 4 GiB or all RAM,
+ * whichever is more, in 2-MiB pages, supervisor, writable, executable
  *   - CS = 0x08 (64-bit code), DS = ES = FS = GS = SS = 0x10 (data), TR = 0x18 (a 64-bit TSS);
  *     GDTR holds these; IDTR's limit is 0
  * Stack, tables, GDT, TSS, the structure and its strings lie in [reserved_base, +reserved_size).
@@ -27,7 +28,8 @@
 #define TF_ABI_VERSION     1u
 
 /* Ends of a VM by port */
-#define TF_PORT_DEBUG_EXIT    0xf4u   /* QEMU's isa-debug-exit: a write ends the VM, status (v << 1) | 1 */
+#define TF_PORT_DEBUG_EXIT                                                                         \
+    0xf4u /* QEMU's isa-debug-exit: a write ends the VM, status (v << 1) | 1 */
 #define TF_PORT_BOCHS_SHUTDOWN 0x8900u /* Bochs: the bytes of "Shutdown", one after another */
 
 #define TF_GUEST_MAGIC 0x494755474f465754ull
@@ -59,20 +61,20 @@ struct tf_guest_info {
 };
 
 /*
- * Hypercalls: VMCALL at CPL 0 (#UD elsewhere). RAX = number; RDI, RSI, RDX = arguments; RAX = result,
- * 0 or a TF_E value; all other registers are kept. Pointers are guest-virtual.
+ * Hypercalls: VMCALL at CPL 0 (#UD elsewhere). RAX = number; RDI, RSI, RDX = arguments; RAX =
+ * result, 0 or a TF_E value; all other registers are kept. Pointers are guest-virtual.
  */
 enum tf_call {
     TF_CALL_NULL = 0,
-    /* RDI: benchmark name, NUL-terminated, at most TF_BENCH_NAME_MAX with the NUL; RSI: enum tf_phase.
-     * Starts counting exits for one record. */
+    /* RDI: benchmark name, NUL-terminated, at most TF_BENCH_NAME_MAX with the NUL; RSI: enum
+     * tf_phase. Starts counting exits for one record. */
     TF_CALL_BENCH_BEGIN = 1,
-    /* RDI: struct tf_bench_result. Ends the counting; the record stays open for AUDIT until the next
-     * BEGIN or the end of the VM. Neither BEGIN nor END is counted. */
+    /* RDI: struct tf_bench_result. Ends the counting; the record stays open for AUDIT until the
+     * next BEGIN or the end of the VM. Neither BEGIN nor END is counted. */
     TF_CALL_BENCH_END = 2,
-    /* RDI: first address, RSI: bytes, RDX: step in bytes. Walks the live tables for each address as the
-     * processor would at a TLB miss without walk caches, and adds the references to the record that
-     * was ended last. Call it while the mappings that were measured are still there. */
+    /* RDI: first address, RSI: bytes, RDX: step in bytes. Walks the live tables for each address as
+     * the processor would at a TLB miss without walk caches, and adds the references to the record
+     * that was ended last. Call it while the mappings that were measured are still there. */
     TF_CALL_AUDIT = 3,
 };
 

@@ -2,9 +2,10 @@
 /*
  * Guest images: ELF64 and Multiboot 1.
  *
- * A loader copies an image into a VM's RAM and says in which state its first processor starts. It sees the
- * RAM as `struct guest_ram` only, so the same code runs in tests and under the fuzzer. The image is
- * untrusted: nothing in it can make a loader read outside the module or write outside the RAM.
+ * A loader copies an image into a VM's RAM and says in which state its first processor starts. It
+ * sees the RAM as `struct guest_ram` only, so the same code runs in tests and under the fuzzer. The
+ * image is untrusted: nothing in it can make a loader read outside the module or write outside the
+ * RAM.
  */
 #ifndef HV_LOADER_H
 #define HV_LOADER_H
@@ -16,8 +17,8 @@
 #include "hv/why.h"
 
 /*
- * A VM's RAM: guest-physical [0, low) and [4 GiB, 4 GiB + high). Low RAM ends at 3 GiB at the latest.
- * One host block holds both, low first.
+ * A VM's RAM: guest-physical [0, low) and [4 GiB, 4 GiB + high). Low RAM ends at 3 GiB at the
+ * latest. One host block holds both, low first.
  */
 #define GUEST_LOW_RAM_MAX GIB(3)
 
@@ -50,9 +51,9 @@ struct entry_state {
 };
 
 /*
- * Load `vm->image` and its modules into `ram`, which is zeroed. `tsc_hz` goes to the guest's information.
- * Picks the format by the image's header. On failure *why names the image and the cause; the RAM's
- * content is then undefined.
+ * Load `vm->image` and its modules into `ram`, which is zeroed. `tsc_hz` goes to the guest's
+ * information. Picks the format by the image's header. On failure *why names the image and the
+ * cause; the RAM's content is then undefined.
  */
 bool load_guest(const struct vm_settings *vm, const struct module_list *modules, uint64_t tsc_hz,
                 const struct guest_ram *ram, struct entry_state *entry, struct why *why);

@@ -4,8 +4,8 @@
  *
  *   ; or # at the start of a line: a comment
  *   [twofold]                 the hypervisor's own settings, optional
- *   at_end = stay             what to do when all VMs have ended: stay | poweroff | reset | bochs | qemu
- *   without = vpid 1g_pages   optional processor features to do without (see `enum feature`)
+ *   at_end = stay             what to do when all VMs have ended: stay | poweroff | reset | bochs |
+ * qemu without = vpid 1g_pages   optional processor features to do without (see `enum feature`)
  *
  *   [NAME]                    one VM each, run in the order of the file
  *   image = touch.elf         a module; required
@@ -17,8 +17,9 @@
  *   cpus = 1
  *   time_limit = 60s          ms or s of the machine's time; none by default
  *
- * Unknown keys and sections, a key twice, bad values and missing modules are errors with a line number.
- * The file has no environment: it is portable, and the loader, the tests and the fuzzer compile it too.
+ * Unknown keys and sections, a key twice, bad values and missing modules are errors with a line
+ * number. The file has no environment: it is portable, and the loader, the tests and the fuzzer
+ * compile it too.
  */
 #ifndef HV_SETTINGS_H
 #define HV_SETTINGS_H
@@ -27,9 +28,9 @@
 #include "hv/types.h"
 #include "hv/why.h"
 
-#define SETTINGS_FILE "twofold.ini"
-#define NAME_MAX_LEN  32  /* with the NUL */
-#define VMS_MAX       64
+#define SETTINGS_FILE  "twofold.ini"
+#define NAME_MAX_LEN   32 /* with the NUL */
+#define VMS_MAX        64
 #define VM_MODULES_MAX 8
 
 enum at_end {
@@ -40,7 +41,8 @@ enum at_end {
     AT_END_QEMU,     /* isa-debug-exit at port 0xf4 */
 };
 
-/* Optional processor features that `without` can mask, so that each fall-back can be tried anywhere. */
+/* Optional processor features that `without` can mask, so that each fall-back can be tried
+ * anywhere. */
 enum feature {
     FEATURE_VPID,
     FEATURE_PREEMPTION_TIMER,
@@ -86,8 +88,8 @@ struct settings {
 };
 
 /*
- * Parse `len` bytes at `text`. `modules` are the files that `image` and `module` may name. On failure
- * *why starts with "twofold.ini:LINE: ". *out is then undefined. No VM at all is an error.
+ * Parse `len` bytes at `text`. `modules` are the files that `image` and `module` may name. On
+ * failure *why starts with "twofold.ini:LINE: ". *out is then undefined. No VM at all is an error.
  */
 bool settings_parse(const char *text, size_t len, const struct module_list *modules,
                     struct settings *out, struct why *why);

@@ -2,8 +2,8 @@
 /*
  * Addresses and page sizes.
  *
- * Each kind of address is a type of its own, so that a guest-physical address cannot be passed where a
- * host-physical one is meant. Arithmetic goes through the helpers below.
+ * Each kind of address is a type of its own, so that a guest-physical address cannot be passed
+ * where a host-physical one is meant. Arithmetic goes through the helpers below.
  */
 #ifndef HV_TYPES_H
 #define HV_TYPES_H

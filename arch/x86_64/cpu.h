@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The processor's registers by their manual names (SDM 3A 2.5, SDM 4 table 2-2) and the instructions that
- * C has no word for.
+ * The processor's registers by their manual names (SDM 3A 2.5, SDM 4 table 2-2) and the
+ * instructions that C has no word for.
  */
 #ifndef ARCH_CPU_H
 #define ARCH_CPU_H
@@ -175,7 +175,10 @@ static inline uint64_t rdmsr(uint32_t msr)
 
 static inline void wrmsr(uint32_t msr, uint64_t value)
 {
-    __asm__ volatile("wrmsr" : : "c"(msr), "a"((uint32_t)value), "d"((uint32_t)(value >> 32)) : "memory");
+    __asm__ volatile("wrmsr"
+                     :
+                     : "c"(msr), "a"((uint32_t)value), "d"((uint32_t)(value >> 32))
+                     : "memory");
 }
 
 static inline uint64_t rdtsc(void)
@@ -220,7 +223,10 @@ static inline uint64_t read_xcr0(void)
 
 static inline void write_xcr0(uint64_t value)
 {
-    __asm__ volatile("xsetbv" : : "c"(0), "a"((uint32_t)value), "d"((uint32_t)(value >> 32)) : "memory");
+    __asm__ volatile("xsetbv"
+                     :
+                     : "c"(0), "a"((uint32_t)value), "d"((uint32_t)(value >> 32))
+                     : "memory");
 }
 
 static inline void invlpg(const void *address)

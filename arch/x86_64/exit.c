@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* See exit.h. */
+#include "arch/x86_64/exit.h"
+
+#include "arch/x86_64/timer.h"
+#include "drivers/apic.h"
+#include "hv/arch.h"
+#include "hv/console.h"
+
+/* Exits between two looks at the time limit, which the timer alone would miss in a flood of exits. */
+#define EXITS_PER_TIME_CHECK 4096u
+
+/* --- leaving an instruction ----------------------------------------------------------------------------- */
+
+void exit_skip_bytes(uint64_t length)
+{
+    vmwrite(VMCS_GUEST_RIP, vmread(VMCS_GUEST_RIP) + length);
+
+    uint32_t blocking = vmread32(VMCS_GUEST_INTERRUPTIBILITY);
+    if (blocking & (BLOCKING_STI | BLOCKING_MOV_SS))
+        vmwrite(VMCS_GUEST_INTERRUPTIBILITY, blocking & ~(BLOCKING_STI | BLOCKING_MOV_SS));
+    if (vmread(VMCS_GUEST_RFLAGS) & RFLAGS_TF)
+        vmwrite(VMCS_GUEST_PENDING_DEBUG, vmread(VMCS_GUEST_PENDING_DEBUG) | PENDING_DEBUG_BS);
+}
+
+void exit_skip_instruction(void)
+{
+    exit_skip_bytes(vmread(VMCS_EXIT_INSTRUCTION_LENGTH));
+}
+
+/* --- events --------------------------------------------------------------------------------------------- */
+
+static bool pushes_error_code(uint8_t vector)
+{
+    return vector == VECTOR_DF || (vector >= VECTOR_TS && vector <= VECTOR_PF) || vector == VECTOR_AC;
+}
+
+/* SDM 3A table 6-4 */
+static bool is_contributory(uint8_t vector)
+{
+    return vector == VECTOR_DE || (vector >= VECTOR_TS && vector <= VECTOR_GP);
+}
+
+static void inject_event(uint32_t information, uint32_t error_code, uint64_t length)
+{
+    vmwrite(VMCS_ENTRY_INTERRUPTION, information | INTERRUPTION_VALID);
+    vmwrite(VMCS_ENTRY_ERROR_CODE, error_code);
+    vmwrite(VMCS_ENTRY_INSTRUCTION_LENGTH, length);
+}
+
+/* In real-address mode no exception pushes an error code, SDM 3C 27.2.1.3. */
+static void inject_exception(uint8_t vector, uint32_t error_code)
+{
+    bool has_code = pushes_error_code(vector) && (vmread(VMCS_GUEST_CR0) & CR0_PE);
+
+    inject_event(INTERRUPTION_HARDWARE | vector | (has_code ? INTERRUPTION_ERROR_CODE : 0),
+                 error_code, 0);
+}
+
+void exit_inject(struct vcpu *vcpu, uint8_t vector, uint32_t error_code)
+{
+    uint32_t vectoring = vmread32(VMCS_IDT_VECTORING);
+    uint8_t first = (uint8_t)(vectoring & INTERRUPTION_VECTOR);
+
+    if ((vectoring & INTERRUPTION_VALID) &&
+        (vectoring & INTERRUPTION_TYPE) == INTERRUPTION_HARDWARE) {
+        if (first == VECTOR_DF) {
+            vm_stop(vcpu->vm, "triple fault: exception %u while a double fault was delivered", vector);
+            return;
+        }
+        if ((is_contributory(first) && is_contributory(vector)) ||
+            (first == VECTOR_PF && (vector == VECTOR_PF || is_contributory(vector)))) {
+            inject_exception(VECTOR_DF, 0);
+            return;
+        }
+    }
+    inject_exception(vector, error_code);
+}
+
+void exit_inject_fault(struct vcpu *vcpu, const struct guest_fault *fault)
+{
+    if (fault->vector == VECTOR_PF)
+        write_cr2(fault->address.v);
+    exit_inject(vcpu, fault->vector, fault->error_code);
+}
+
+void exit_redeliver(void)
+{
+    uint32_t vectoring = vmread32(VMCS_IDT_VECTORING);
+
+    if (!(vectoring & INTERRUPTION_VALID))
+        return;
+    /* Delivery of an NMI blocks NMIs only once it has succeeded. */
+    if ((vectoring & INTERRUPTION_TYPE) == INTERRUPTION_NMI)
+        vmwrite(VMCS_GUEST_INTERRUPTIBILITY,
+                vmread(VMCS_GUEST_INTERRUPTIBILITY) & ~(uint64_t)BLOCKING_NMI);
+    /* Bit 12 is undefined here and must be 0 for entry. */
+    inject_event(vectoring & ~INTERRUPTION_NMI_UNBLOCK, vmread32(VMCS_IDT_VECTORING_ERROR_CODE),
+                 vmread(VMCS_EXIT_INSTRUCTION_LENGTH));
+}
+
+/* --- small handlers ------------------------------------------------------------------------------------- */
+
+static bool exit_vmcall(struct vcpu *vcpu)
+{
+    if (ACCESS_DPL(vmread32(VMCS_GUEST_SS_ACCESS)) != 0) {
+        exit_inject(vcpu, VECTOR_UD, 0);
+        return true;
+    }
+    hypercall(vcpu);
+    exit_skip_instruction();
+    return true;
+}
+
+/* No device of a VM raises interrupts, so that nothing can end the wait. */
+static bool exit_hlt(struct vcpu *vcpu)
+{
+    vm_stop(vcpu->vm, "HLT with nothing that could wake the processor");
+    return true;
+}
+
+static bool exit_triple_fault(struct vcpu *vcpu)
+{
+    vm_stop(vcpu->vm, "triple fault");
+    return true;
+}
+
+static bool exit_invalid_state(struct vcpu *vcpu)
+{
+    vm_stop(vcpu->vm, "the processor refused the guest's state (exit qualification %llu)",
+            (unsigned long long)vmread(VMCS_EXIT_QUALIFICATION));
+    return true;
+}
+
+/* The interrupt was acknowledged by the exit, so that its vector is here and EOI is due. */
+static bool exit_external_interrupt(struct vcpu *vcpu)
+{
+    apic_interrupt_in_hypervisor((uint8_t)(vmread32(VMCS_EXIT_INTERRUPTION) & INTERRUPTION_VECTOR));
+    vm_check_deadline(vcpu->vm);
+    timer_restart(vcpu);
+    return true;
+}
+
+static bool exit_preemption_timer(struct vcpu *vcpu)
+{
+    vm_check_deadline(vcpu->vm);
+    timer_restart(vcpu);
+    return true;
+}
+
+static bool exit_task_switch(struct vcpu *vcpu)
+{
+    vm_stop(vcpu->vm, "task switch by hardware, which Twofold does not emulate");
+    return true;
+}
+
+/* --- the table ------------------------------------------------------------------------------------------ */
+
+static const struct {
+    const char *name;
+    exit_handler *handle; /* NULL: cannot happen with the controls that are set */
+} exits[EXIT_REASONS] = {
+    [EXIT_EXCEPTION_NMI] = {"exception_nmi", exit_exception},
+    [EXIT_EXTERNAL_INTERRUPT] = {"external_interrupt", exit_external_interrupt},
+    [EXIT_TRIPLE_FAULT] = {"triple_fault", exit_triple_fault},
+    [EXIT_INIT] = {"init", NULL},
+    [EXIT_SIPI] = {"sipi", NULL},
+    [EXIT_INTERRUPT_WINDOW] = {"interrupt_window", NULL},
+    [EXIT_NMI_WINDOW] = {"nmi_window", NULL},
+    [EXIT_TASK_SWITCH] = {"task_switch", exit_task_switch},
+    [EXIT_CPUID] = {"cpuid", exit_cpuid},
+    [EXIT_GETSEC] = {"getsec", exit_undefined},
+    [EXIT_HLT] = {"hlt", exit_hlt},
+    [EXIT_INVD] = {"invd", exit_invd},
+    [EXIT_INVLPG] = {"invlpg", NULL},
+    [EXIT_RDPMC] = {"rdpmc", exit_privileged},
+    [EXIT_RDTSC] = {"rdtsc", NULL},
+    [EXIT_RSM] = {"rsm", exit_undefined},
+    [EXIT_VMCALL] = {"vmcall", exit_vmcall},
+    [EXIT_VMCLEAR] = {"vmclear", exit_undefined},
+    [EXIT_VMLAUNCH] = {"vmlaunch", exit_undefined},
+    [EXIT_VMPTRLD] = {"vmptrld", exit_undefined},
+    [EXIT_VMPTRST] = {"vmptrst", exit_undefined},
+    [EXIT_VMREAD] = {"vmread", exit_undefined},
+    [EXIT_VMRESUME] = {"vmresume", exit_undefined},
+    [EXIT_VMWRITE] = {"vmwrite", exit_undefined},
+    [EXIT_VMXOFF] = {"vmxoff", exit_undefined},
+    [EXIT_VMXON] = {"vmxon", exit_undefined},
+    [EXIT_CR_ACCESS] = {"cr_access", exit_cr_access},
+    [EXIT_DR_ACCESS] = {"dr_access", NULL},
+    [EXIT_IO] = {"io", exit_io},
+    [EXIT_RDMSR] = {"rdmsr", exit_rdmsr},
+    [EXIT_WRMSR] = {"wrmsr", exit_wrmsr},
+    [EXIT_INVALID_STATE] = {"invalid_state", exit_invalid_state},
+    [EXIT_MSR_LOADING] = {"msr_loading", exit_invalid_state},
+    [EXIT_MWAIT] = {"mwait", exit_undefined},
+    [EXIT_MONITOR_TRAP_FLAG] = {"monitor_trap_flag", NULL},
+    [EXIT_MONITOR] = {"monitor", exit_undefined},
+    [EXIT_PAUSE] = {"pause", NULL},
+    [EXIT_MACHINE_CHECK] = {"machine_check", exit_invalid_state},
+    [EXIT_TPR_THRESHOLD] = {"tpr_threshold", NULL},
+    [EXIT_APIC_ACCESS] = {"apic_access", NULL},
+    [EXIT_VIRTUALIZED_EOI] = {"virtualized_eoi", NULL},
+    [EXIT_GDTR_IDTR] = {"gdtr_idtr", NULL},
+    [EXIT_LDTR_TR] = {"ldtr_tr", NULL},
+    [EXIT_EPT_VIOLATION] = {"ept_violation", exit_ept_violation},
+    [EXIT_EPT_MISCONFIGURATION] = {"ept_misconfiguration", NULL},
+    [EXIT_INVEPT] = {"invept", exit_undefined},
+    [EXIT_RDTSCP] = {"rdtscp", NULL},
+    [EXIT_PREEMPTION_TIMER] = {"preemption_timer", exit_preemption_timer},
+    [EXIT_INVVPID] = {"invvpid", exit_undefined},
+    [EXIT_WBINVD] = {"wbinvd", exit_invd},
+    [EXIT_XSETBV] = {"xsetbv", exit_xsetbv},
+    [EXIT_APIC_WRITE] = {"apic_write", NULL},
+    [EXIT_RDRAND] = {"rdrand", NULL},
+    [EXIT_INVPCID] = {"invpcid", NULL},
+    [EXIT_VMFUNC] = {"vmfunc", exit_undefined},
+    [EXIT_ENCLS] = {"encls", exit_undefined},
+    [EXIT_RDSEED] = {"rdseed", NULL},
+    [EXIT_PML_FULL] = {"pml_full", NULL},
+    [EXIT_XSAVES] = {"xsaves", exit_undefined},
+    [EXIT_XRSTORS] = {"xrstors", exit_undefined},
+};
+_Static_assert(EXIT_REASONS <= EXIT_REASONS_MAX, "struct vcpu has a counter for each reason");
+
+const char *arch_exit_name(unsigned reason)
+{
+    return reason < EXIT_REASONS ? exits[reason].name : NULL;
+}
+
+bool vmx_handle_exit(struct vcpu *vcpu)
+{
+    uint32_t information = vmread32(VMCS_EXIT_REASON);
+    uint32_t reason = information & EXIT_REASON_BASIC;
+
+    if (reason >= EXIT_REASONS || !exits[reason].handle) {
+        vm_stop(vcpu->vm, "exit reason %u (%s), which nothing handles", reason,
+                reason < EXIT_REASONS && exits[reason].name ? exits[reason].name : "unknown");
+        return false;
+    }
+    vcpu->exits[reason]++;
+    if (++vcpu->exit_count % EXITS_PER_TIME_CHECK == 0)
+        vm_check_deadline(vcpu->vm);
+    if (!exits[reason].handle(vcpu))
+        vm_stop(vcpu->vm, "exit '%s', qualification 0x%llx: not handled", exits[reason].name,
+                (unsigned long long)vmread(VMCS_EXIT_QUALIFICATION));
+    return vcpu->vm->end == VM_RUNNING;
+}
+
+/* --- the dump ------------------------------------------------------------------------------------------- */
+
+static void dump_segment(const char *name, enum vmcs_segment segment)
+{
+    console_printf("%s %04llx base %016llx limit %08llx access %05llx\n", name,
+                   (unsigned long long)vmread(vmcs_nth(VMCS_GUEST_ES_SELECTOR, segment)),
+                   (unsigned long long)vmread(vmcs_nth(VMCS_GUEST_ES_BASE, segment)),
+                   (unsigned long long)vmread(vmcs_nth(VMCS_GUEST_ES_LIMIT, segment)),
+                   (unsigned long long)vmread(vmcs_nth(VMCS_GUEST_ES_ACCESS, segment)));
+}
+
+static void dump_code(const struct vcpu *vcpu)
+{
+    uint8_t code[16];
+    uint64_t count = guest_fetch(vcpu, code, sizeof(code));
+
+    console_printf("code at rip:");
+    for (uint64_t i = 0; i < count; i++)
+        console_printf(" %02x", code[i]);
+    console_printf(count ? "\n" : " cannot be fetched\n");
+}
+
+void arch_vcpu_dump(const struct vcpu *vcpu)
+{
+    static const char *const names[GPR_COUNT] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp",
+                                                 "rsi", "rdi", "r8 ", "r9 ", "r10", "r11",
+                                                 "r12", "r13", "r14", "r15"};
+
+    for (unsigned i = 0; i < GPR_COUNT; i++) {
+        uint64_t value = i == GPR_RSP ? vmread(VMCS_GUEST_RSP) : vcpu->gpr[i];
+        console_printf("%s %016llx%s", names[i], (unsigned long long)value, i % 4 == 3 ? "\n" : " ");
+    }
+    console_printf("rip %016llx rflags %08llx efer %04llx cr2 %016llx\n",
+                   (unsigned long long)vmread(VMCS_GUEST_RIP),
+                   (unsigned long long)vmread(VMCS_GUEST_RFLAGS),
+                   (unsigned long long)vmread(VMCS_GUEST_EFER), (unsigned long long)vcpu->arch->context.cr2);
+    console_printf("cr0 %08llx cr3 %016llx cr4 %08llx\n", (unsigned long long)vmread(VMCS_GUEST_CR0),
+                   (unsigned long long)vmread(VMCS_GUEST_CR3),
+                   (unsigned long long)vmread(VMCS_GUEST_CR4));
+    dump_segment("cs", SEG_CS);
+    dump_segment("ss", SEG_SS);
+    console_printf("exit reason 0x%x qualification %016llx linear %016llx physical %016llx\n",
+                   vmread32(VMCS_EXIT_REASON), (unsigned long long)vmread(VMCS_EXIT_QUALIFICATION),
+                   (unsigned long long)vmread(VMCS_GUEST_LINEAR_ADDRESS),
+                   (unsigned long long)vmread(VMCS_GUEST_PHYSICAL_ADDRESS));
+    dump_code(vcpu);
+}

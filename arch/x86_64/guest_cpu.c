@@ -1,0 +1,287 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* See guest_cpu.h. */
+#include "arch/x86_64/guest_cpu.h"
+
+#include <string.h>
+
+#include "arch/x86_64/vcpu.h"
+#include "hv/console.h"
+#include "hv/guest_abi.h"
+
+/* --- CPUID: what is offered, by register; all else reads 0 ---------------------------------------------- */
+
+/* SSE3, PCLMULQDQ, SSSE3, FMA, CX16, PCID, SSE4.1, SSE4.2, MOVBE, POPCNT, AES, XSAVE, OSXSAVE (replaced),
+ * AVX, F16C, RDRAND */
+#define OFFER_1_ECX                                                                                \
+    (BIT(0) | BIT(1) | BIT(9) | BIT(12) | BIT(13) | CPUID1_ECX_PCID | BIT(19) | BIT(20) |          \
+     BIT(22) | BIT(23) | BIT(25) | CPUID1_ECX_XSAVE | BIT(28) | BIT(29) | BIT(30))
+/* FPU, VME, DE, PSE, TSC, MSR, PAE, CX8, SEP, PGE, CMOV, PAT, PSE-36, CLFLUSH, MMX, FXSR, SSE, SSE2, SS */
+#define OFFER_1_EDX                                                                                \
+    (BIT(0) | BIT(1) | BIT(2) | BIT(3) | BIT(4) | BIT(5) | BIT(6) | BIT(8) | BIT(11) | BIT(13) |   \
+     BIT(15) | BIT(16) | BIT(17) | BIT(19) | BIT(23) | BIT(24) | BIT(25) | BIT(26) | BIT(27))
+/* FSGSBASE, BMI1, AVX2, FDP, SMEP, BMI2, ERMS, INVPCID, no FPU CS/DS, AVX-512 F/DQ, RDSEED, ADX, SMAP,
+ * AVX-512 IFMA, CLFLUSHOPT, CLWB, AVX-512 CD, SHA, AVX-512 BW/VL */
+#define OFFER_7_EBX                                                                                \
+    (CPUID7_EBX_FSGSBASE | BIT(3) | BIT(5) | BIT(6) | CPUID7_EBX_SMEP | BIT(8) | BIT(9) |          \
+     CPUID7_EBX_INVPCID | BIT(13) | BIT(16) | BIT(17) | BIT(18) | BIT(19) | CPUID7_EBX_SMAP |      \
+     BIT(21) | BIT(23) | BIT(24) | BIT(28) | BIT(29) | BIT(30) | BIT(31))
+/* AVX-512 VBMI, UMIP, PKU, OSPKE (replaced), AVX-512 VBMI2, GFNI, VAES, VPCLMULQDQ, VNNI, BITALG, VPOPCNTDQ,
+ * RDPID (with RDTSCP only) */
+#define OFFER_7_ECX                                                                                \
+    (BIT(1) | CPUID7_ECX_UMIP | CPUID7_ECX_PKU | BIT(6) | BIT(8) | BIT(9) | BIT(10) | BIT(11) |    \
+     BIT(12) | BIT(14) | CPUID7_ECX_RDPID)
+#define CPUID7_ECX_RDPID BIT(22)
+#define CPUID7_ECX_OSPKE BIT(4)
+#define CPUID1_ECX_OSXSAVE BIT(27)
+/* Fast short REP MOV; nothing of speculation control, whose MSRs are not offered */
+#define OFFER_7_EDX BIT(4)
+/* XSAVEOPT, XSAVEC, XGETBV with ECX = 1; not XSAVES, which needs IA32_XSS */
+#define OFFER_D1_EAX (BIT(0) | BIT(1) | BIT(2))
+/* LAHF in 64-bit mode, LZCNT, PREFETCHW */
+#define OFFER_EXT1_ECX (BIT(0) | BIT(5) | BIT(8))
+/* SYSCALL, NX, 1-GiB pages, RDTSCP, long mode */
+#define OFFER_EXT1_EDX                                                                             \
+    (BIT(11) | CPUID_EXT1_EDX_NX | CPUID_EXT1_EDX_1G | CPUID_EXT1_EDX_RDTSCP | BIT(29))
+#define OFFER_EXT7_EDX BIT(8) /* invariant TSC */
+
+#define CPUID1_EBX_APIC_ID     0xff000000u
+#define CPUID1_EBX_LOGICAL     0x00ff0000u
+#define CPUID4_EAX_SHARING     0xffffc000u /* processors that share the cache, cores in the package */
+#define LEAF_HIGHEST           0x16u
+#define LEAF_EXT               0x80000000u
+#define LEAF_EXT_HIGHEST       0x80000008u
+#define PHYSICAL_BITS_DEFAULT  36u
+
+static struct cpuid_regs basic_leaf(uint32_t leaf, uint32_t subleaf, uint64_t cr4)
+{
+    struct cpuid_regs r = cpuid(leaf, subleaf);
+
+    switch (leaf) {
+    case 0x0:
+        if (r.eax > LEAF_HIGHEST)
+            r.eax = LEAF_HIGHEST;
+        return r;
+    case 0x1:
+        r.ebx &= ~(CPUID1_EBX_APIC_ID | CPUID1_EBX_LOGICAL);
+        r.ecx &= OFFER_1_ECX;
+        r.ecx |= (uint32_t)CPUID1_ECX_HYPERVISOR | (cr4 & CR4_OSXSAVE ? (uint32_t)CPUID1_ECX_OSXSAVE : 0);
+        r.edx &= OFFER_1_EDX;
+        return r;
+    case 0x2: /* caches */
+        return r;
+    case 0x4: /* caches; one processor alone */
+        r.eax &= ~CPUID4_EAX_SHARING;
+        return r;
+    case 0x7:
+        if (subleaf != 0)
+            break;
+        r.eax = 0;
+        r.ebx &= OFFER_7_EBX & (vmx.invpcid ? ~0ull : ~CPUID7_EBX_INVPCID);
+        r.ecx &= OFFER_7_ECX & (vmx.rdtscp ? ~0ull : ~CPUID7_ECX_RDPID);
+        r.ecx |= cr4 & CR4_PKE ? (uint32_t)CPUID7_ECX_OSPKE : 0;
+        r.edx &= OFFER_7_EDX;
+        return r;
+    case 0xd:
+        if (subleaf == 1)
+            return (struct cpuid_regs){.eax = r.eax & OFFER_D1_EAX};
+        return r;
+    case 0x15: /* TSC and core crystal clock */
+    case 0x16: /* frequencies */
+        return r;
+    default: /* power, performance counters, topology, SGX, tracing: not offered */
+        break;
+    }
+    return (struct cpuid_regs){0};
+}
+
+static struct cpuid_regs extended_leaf(uint32_t leaf)
+{
+    struct cpuid_regs r = cpuid(leaf, 0);
+
+    switch (leaf) {
+    case 0x80000000:
+        if (r.eax > LEAF_EXT_HIGHEST)
+            r.eax = LEAF_EXT_HIGHEST;
+        return r;
+    case 0x80000001:
+        r.ecx &= OFFER_EXT1_ECX;
+        r.edx &= OFFER_EXT1_EDX & (vmx.rdtscp ? ~0ull : ~CPUID_EXT1_EDX_RDTSCP);
+        return r;
+    case 0x80000002: /* brand string */
+    case 0x80000003:
+    case 0x80000004:
+    case 0x80000006: /* caches */
+        return r;
+    case 0x80000007:
+        return (struct cpuid_regs){.edx = r.edx & OFFER_EXT7_EDX};
+    case 0x80000008: /* address widths */
+        return (struct cpuid_regs){.eax = r.eax};
+    default:
+        return (struct cpuid_regs){0};
+    }
+}
+
+static struct cpuid_regs hypervisor_leaf(uint32_t leaf)
+{
+    struct cpuid_regs r = {0};
+
+    if (leaf == TF_CPUID_SIGNATURE) {
+        r.eax = TF_CPUID_ABI;
+        memcpy(&r.ebx, TF_SIGNATURE, 4);
+        memcpy(&r.ecx, &TF_SIGNATURE[4], 4);
+        memcpy(&r.edx, &TF_SIGNATURE[8], 4);
+    } else if (leaf == TF_CPUID_ABI) {
+        r.eax = TF_ABI_VERSION;
+    }
+    return r;
+}
+
+struct cpuid_regs guest_cpuid(uint32_t leaf, uint32_t subleaf, uint64_t cr4)
+{
+    if (leaf < TF_CPUID_SIGNATURE)
+        return leaf <= LEAF_HIGHEST ? basic_leaf(leaf, subleaf, cr4) : (struct cpuid_regs){0};
+    if (leaf < LEAF_EXT)
+        return hypervisor_leaf(leaf);
+    return extended_leaf(leaf);
+}
+
+unsigned guest_physical_bits(void)
+{
+    if (cpuid(LEAF_EXT, 0).eax < LEAF_EXT_HIGHEST)
+        return PHYSICAL_BITS_DEFAULT;
+    return cpuid(LEAF_EXT_HIGHEST, 0).eax & 0xff;
+}
+
+bool guest_has_1g_pages(void)
+{
+    return (cpuid(0x80000001, 0).edx & CPUID_EXT1_EDX_1G) != 0;
+}
+
+/* --- control registers ---------------------------------------------------------------------------------- */
+
+/*
+ * PG is owned to keep EFER.LMA, the entry controls and the PDPTE registers in step with it; CD and NW,
+ * because a guest must not turn off the machine's caches; PE where it cannot change.
+ */
+uint64_t guest_cr0_owned(void)
+{
+    return CR0_PG | CR0_CD | CR0_NW | CR0_NE | (vmx.unrestricted_guest ? 0 : CR0_PE) |
+           ~(CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_WP | CR0_AM);
+}
+
+uint64_t guest_cr0_real(uint64_t cr0)
+{
+    return (cr0 & ~(CR0_CD | CR0_NW)) | CR0_NE | CR0_ET;
+}
+
+/* Bits of CR4 that come with a CPUID feature, beside those that every 64-bit processor has. */
+static uint64_t cr4_allowed(void)
+{
+    struct cpuid_regs one = guest_cpuid(1, 0, 0);
+    struct cpuid_regs seven = guest_cpuid(7, 0, 0);
+
+    return CR4_VME | CR4_PVI | CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_MCE | CR4_PGE | CR4_PCE |
+           CR4_OSFXSR | CR4_OSXMMEXCPT | (one.ecx & CPUID1_ECX_PCID ? CR4_PCIDE : 0) |
+           (one.ecx & CPUID1_ECX_XSAVE ? CR4_OSXSAVE : 0) |
+           (seven.ebx & CPUID7_EBX_FSGSBASE ? CR4_FSGSBASE : 0) |
+           (seven.ebx & CPUID7_EBX_SMEP ? CR4_SMEP : 0) |
+           (seven.ebx & CPUID7_EBX_SMAP ? CR4_SMAP : 0) |
+           (seven.ecx & CPUID7_ECX_UMIP ? CR4_UMIP : 0) |
+           (seven.ecx & CPUID7_ECX_PKU ? CR4_PKE : 0);
+}
+
+uint64_t guest_cr4_owned(void)
+{
+    return ~cr4_allowed();
+}
+
+uint64_t guest_efer_allowed(void)
+{
+    return EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE;
+}
+
+#define XCR0_X87    BIT(0)
+#define XCR0_SSE    BIT(1)
+#define XCR0_AVX    BIT(2)
+#define XCR0_MPX    (BIT(3) | BIT(4))
+#define XCR0_AVX512 (BIT(5) | BIT(6) | BIT(7))
+#define XCR0_AMX    (BIT(17) | BIT(18))
+
+static bool all_or_none(uint64_t value, uint64_t bits)
+{
+    return (value & bits) == 0 || (value & bits) == bits;
+}
+
+bool guest_xcr0_valid(uint64_t value)
+{
+    struct cpuid_regs r = cpuid(0xd, 0);
+    uint64_t supported = (uint64_t)r.edx << 32 | r.eax;
+
+    return (value & ~supported) == 0 && (value & XCR0_X87) &&
+           (!(value & XCR0_AVX) || (value & XCR0_SSE)) &&
+           (!(value & XCR0_AVX512) || (value & XCR0_AVX)) && all_or_none(value, XCR0_MPX) &&
+           all_or_none(value, XCR0_AVX512) && all_or_none(value, XCR0_AMX);
+}
+
+/* --- MSRs ----------------------------------------------------------------------------------------------- */
+
+#define MISC_ENABLE_FAST_STRINGS BIT(0)
+#define MISC_ENABLE_NO_BTS       BIT(11)
+#define MISC_ENABLE_NO_PEBS      BIT(12)
+
+bool guest_read_msr(struct vcpu *vcpu, uint32_t msr, uint64_t *value)
+{
+    switch (msr) {
+    case MSR_TSC:
+        *value = rdtsc();
+        return true;
+    case MSR_EFER:
+        *value = vmread(VMCS_GUEST_EFER);
+        return true;
+    case MSR_BIOS_SIGN_ID: /* microcode: none loaded */
+    case MSR_MCG_CAP:      /* no machine-check banks */
+    case MSR_MCG_STATUS:
+    case MSR_DEBUGCTL:
+        *value = 0;
+        return true;
+    case MSR_MISC_ENABLE:
+        *value = MISC_ENABLE_FAST_STRINGS | MISC_ENABLE_NO_BTS | MISC_ENABLE_NO_PEBS;
+        return true;
+    default:
+        log_line("%s: RDMSR of 0x%x, which there is not: #GP", vcpu->vm->settings->name, msr);
+        return false;
+    }
+}
+
+/* SDM 3A 2.2.1: reserved bits, and LME while paging is on, give #GP. LMA is the processor's. */
+static bool write_efer(uint64_t value)
+{
+    uint64_t old = vmread(VMCS_GUEST_EFER);
+    bool paging = (vmread(VMCS_GUEST_CR0) & CR0_PG) != 0;
+
+    if ((value & ~guest_efer_allowed()) || (paging && ((value ^ old) & EFER_LME)))
+        return false;
+    vmwrite(VMCS_GUEST_EFER, (value & ~EFER_LMA) | (old & EFER_LMA));
+    return true;
+}
+
+bool guest_write_msr(struct vcpu *vcpu, uint32_t msr, uint64_t value)
+{
+    switch (msr) {
+    case MSR_EFER:
+        if (!write_efer(value))
+            return false;
+        vcpu_flush_tlb(vcpu); /* NXE changes what translations mean */
+        return true;
+    case MSR_BIOS_SIGN_ID: /* the way to ask for the microcode's version */
+    case MSR_MISC_ENABLE:
+    case MSR_MCG_STATUS:
+        return true;
+    case MSR_DEBUGCTL:
+        return value == 0;
+    default:
+        log_line("%s: WRMSR of 0x%llx to 0x%x, which there is not: #GP", vcpu->vm->settings->name,
+                 (unsigned long long)value, msr);
+        return false;
+    }
+}

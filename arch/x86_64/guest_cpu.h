@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The processor that a guest sees: what CPUID tells, which bits of CR0, CR4, EFER and XCR0 it may set,
+ * which MSRs there are. All of it follows from the real processor, less what Twofold does not offer.
+ */
+#ifndef ARCH_GUEST_CPU_H
+#define ARCH_GUEST_CPU_H
+
+#include "arch/x86_64/cpu.h"
+#include "hv/vm.h"
+
+/* CPUID as the guest sees it, given its CR4 (OSXSAVE, OSPKE follow it). */
+struct cpuid_regs guest_cpuid(uint32_t leaf, uint32_t subleaf, uint64_t cr4);
+
+/* MAXPHYADDR as the guest's CPUID has it. */
+unsigned guest_physical_bits(void);
+bool guest_has_1g_pages(void);
+
+/* Bits of CR0 and CR4 that the hypervisor owns: the guest reads them from the shadow, and changing one exits. */
+uint64_t guest_cr0_owned(void);
+uint64_t guest_cr4_owned(void);
+
+/* CR0 for the processor when the guest believes in `cr0`. */
+uint64_t guest_cr0_real(uint64_t cr0);
+
+uint64_t guest_efer_allowed(void);
+
+/* Whether XSETBV may set XCR0 to `value`, SDM 1 13.3. */
+bool guest_xcr0_valid(uint64_t value);
+
+/* An MSR that exits. False: the guest gets #GP. */
+bool guest_read_msr(struct vcpu *vcpu, uint32_t msr, uint64_t *value);
+bool guest_write_msr(struct vcpu *vcpu, uint32_t msr, uint64_t value);
+
+#endif

@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* See guest_memory.h. */
+#include "arch/x86_64/guest_memory.h"
+
+#include <string.h>
+
+#include "arch/x86_64/guest_cpu.h"
+#include "arch/x86_64/vcpu.h"
+#include "hv/arch.h"
+
+#define CANONICAL_SHIFT 47 /* bits 63:47 are equal with 4-level paging, SDM 1 3.3.7.1 */
+
+/* --- guest-physical memory for the walker --------------------------------------------------------------- */
+
+static uint64_t read_entry(void *context, gpa_t at, unsigned bytes)
+{
+    const struct vcpu *vcpu = context;
+    const void *entry = guest_ram_at(&vcpu->vm->ram, at, bytes);
+
+    if (!entry)
+        return bytes == 4 ? UINT32_MAX : UINT64_MAX;
+    return bytes == 4 ? __atomic_load_n((const uint32_t *)entry, __ATOMIC_RELAXED)
+                      : __atomic_load_n((const uint64_t *)entry, __ATOMIC_RELAXED);
+}
+
+static bool swap_entry(void *context, gpa_t at, unsigned bytes, uint64_t old, uint64_t set)
+{
+    const struct vcpu *vcpu = context;
+    void *entry = guest_ram_at(&vcpu->vm->ram, at, bytes);
+
+    if (!entry)
+        return true;
+    if (bytes == 4) {
+        uint32_t expected = (uint32_t)old;
+        return __atomic_compare_exchange_n((uint32_t *)entry, &expected, (uint32_t)set, false,
+                                           __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+    }
+    return __atomic_compare_exchange_n((uint64_t *)entry, &old, set, false, __ATOMIC_SEQ_CST,
+                                       __ATOMIC_RELAXED);
+}
+
+static unsigned nested_references(void *context, gpa_t at)
+{
+    const struct vcpu *vcpu = context;
+
+    return ept_references(vcpu->vm, at);
+}
+
+static uint32_t read_pkru(void)
+{
+    uint32_t value, high;
+
+    __asm__ volatile("rdpkru" : "=a"(value), "=d"(high) : "c"(0));
+    return value;
+}
+
+/* RDPKRU needs CR4.PKE; the register itself is the guest's all the time. */
+static uint32_t guest_pkru(uint64_t guest_cr4)
+{
+    if (!(guest_cr4 & CR4_PKE))
+        return 0;
+    write_cr4(read_cr4() | CR4_PKE);
+    uint32_t pkru = read_pkru();
+    write_cr4(read_cr4() & ~CR4_PKE);
+    return pkru;
+}
+
+void arch_walk_setup(const struct vcpu *vcpu, struct walk_registers *registers,
+                     struct walk_memory *memory)
+{
+    *registers = (struct walk_registers){
+        .cr0 = vmread(VMCS_GUEST_CR0),
+        .cr3 = vmread(VMCS_GUEST_CR3),
+        .cr4 = vmread(VMCS_GUEST_CR4),
+        .efer = vmread(VMCS_GUEST_EFER),
+        .rflags = vmread(VMCS_GUEST_RFLAGS),
+        .physical_bits = guest_physical_bits(),
+        .has_1g_pages = guest_has_1g_pages(),
+    };
+    registers->pkru = guest_pkru(registers->cr4);
+    for (unsigned i = 0; i < 4; i++)
+        registers->pdpte[i] = vmread(vmcs_nth(VMCS_GUEST_PDPTE0, i));
+    *memory = (struct walk_memory){
+        .context = (void *)(uintptr_t)vcpu,
+        .read = read_entry,
+        .compare_and_swap = swap_entry,
+        .nested_references = nested_references,
+    };
+}
+
+/* --- linear addresses ----------------------------------------------------------------------------------- */
+
+static bool is_canonical(uint64_t at)
+{
+    int64_t high = (int64_t)at >> CANONICAL_SHIFT;
+
+    return high == 0 || high == -1;
+}
+
+unsigned guest_access_rights(void)
+{
+    /* SS.DPL is the CPL, SDM 3C 25.4.1. */
+    return ACCESS_DPL(vmread32(VMCS_GUEST_SS_ACCESS)) == 3 ? WALK_USER : 0;
+}
+
+enum direction { FROM_GUEST, TO_GUEST };
+
+/* One piece within a page. */
+static void copy_physical(const struct vcpu *vcpu, gpa_t at, uint8_t *buffer, uint64_t len,
+                          enum direction direction)
+{
+    void *ram = guest_ram_at(&vcpu->vm->ram, at, len);
+
+    if (direction == FROM_GUEST && ram)
+        memcpy(buffer, ram, len);
+    else if (direction == FROM_GUEST)
+        memset(buffer, 0xff, len);
+    else if (ram)
+        memcpy(ram, buffer, len);
+}
+
+static bool copy(const struct vcpu *vcpu, gva_t at, uint8_t *buffer, uint64_t len, unsigned access,
+                 enum direction direction, struct guest_fault *fault)
+{
+    struct walk_registers registers;
+    struct walk_memory memory;
+
+    arch_walk_setup(vcpu, &registers, &memory);
+    while (len > 0) {
+        uint64_t part = min_u64(len, PAGE_SIZE - at.v % PAGE_SIZE);
+        if (!is_canonical(at.v)) {
+            *fault = (struct guest_fault){.vector = VECTOR_GP};
+            return false;
+        }
+        struct walk_result result = walk(&memory, &registers, at, access | WALK_SET_AD);
+        if (result.status == WALK_FAULT) {
+            *fault = (struct guest_fault){VECTOR_PF, result.error_code, at};
+            return false;
+        }
+        copy_physical(vcpu, result.gpa, buffer, part, direction);
+        at = gva_add(at, part);
+        buffer += part;
+        len -= part;
+    }
+    return true;
+}
+
+bool guest_read(const struct vcpu *vcpu, gva_t at, void *to, uint64_t len, unsigned access,
+                struct guest_fault *fault)
+{
+    return copy(vcpu, at, to, len, access, FROM_GUEST, fault);
+}
+
+bool guest_write(const struct vcpu *vcpu, gva_t at, const void *from, uint64_t len,
+                 unsigned access, struct guest_fault *fault)
+{
+    return copy(vcpu, at, (uint8_t *)(uintptr_t)from, len, access | WALK_WRITE, TO_GUEST, fault);
+}
+
+uint64_t guest_fetch(const struct vcpu *vcpu, uint8_t *to, uint64_t room)
+{
+    bool is_64 = (vmread(VMCS_GUEST_EFER) & EFER_LMA) &&
+                 (vmread32(VMCS_GUEST_CS_ACCESS) & ACCESS_L);
+    uint64_t rip = vmread(VMCS_GUEST_RIP);
+    gva_t at = gva(is_64 ? rip : (uint32_t)(vmread(VMCS_GUEST_CS_BASE) + rip));
+    unsigned access = guest_access_rights() | WALK_FETCH;
+    uint64_t first = min_u64(room, PAGE_SIZE - at.v % PAGE_SIZE);
+    struct guest_fault fault;
+
+    if (!guest_read(vcpu, at, to, first, access, &fault))
+        return 0;
+    if (first < room && guest_read(vcpu, gva_add(at, first), to + first, room - first, access, &fault))
+        return room;
+    return first;
+}
+
+bool arch_guest_read(const struct vcpu *vcpu, gva_t at, void *to, uint64_t len)
+{
+    struct guest_fault fault;
+
+    return guest_read(vcpu, at, to, len, WALK_READ, &fault);
+}

@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* See memory.h. */
+#include "arch/x86_64/memory.h"
+
+#include <string.h>
+
+#include "arch/x86_64/cpu.h"
+#include "arch/x86_64/descriptors.h"
+#include "hv/arch.h"
+#include "hv/console.h"
+#include "hv/memory.h"
+
+#define DIRECT_MAP  0xffff800000000000ull
+#define DIRECT_END  0xffffc00000000000ull
+#define STACKS_BASE 0xffffc00000000000ull
+#define DEVICE_BASE 0xffffd00000000000ull
+
+/* SDM 3A tables 4-14 to 4-19 */
+#define PTE_P   BIT(0)
+#define PTE_W   BIT(1)
+#define PTE_PWT BIT(3)
+#define PTE_PCD BIT(4)
+#define PTE_A   BIT(5)
+#define PTE_D   BIT(6)
+#define PTE_NX  BIT(63)
+
+/* Leaves carry A and D from the start, so that the processor never writes to these tables. */
+#define MAP_TEXT   (PTE_P | PTE_A | PTE_D)
+#define MAP_RODATA (PTE_P | PTE_A | PTE_D | PTE_NX)
+#define MAP_DATA   (PTE_P | PTE_W | PTE_A | PTE_D | PTE_NX)
+
+/*
+ * Memory types by the PWT and PCD bits, SDM 3A 12.12.3. Entry 1 is write-combining instead of the
+ * reset value's write-through; entries 4 to 7 repeat 0 to 3.
+ */
+#define HOST_PAT   0x0007010600070106ull /* WB, WC, UC-, UC */
+#define MAP_WC     (MAP_DATA | PTE_PWT)
+#define MAP_DEVICE (MAP_DATA | PTE_PWT | PTE_PCD)
+
+static const struct ptab_format host_format = {.present = PTE_P, .table = PTE_P | PTE_W | PTE_A};
+
+/* linker.ld */
+extern char image_start[], text_start[], text_end[], rodata_start[], rodata_end[], data_start[],
+    data_end[], image_end[];
+
+static struct ptab host_tables;
+static uint64_t direct_base; /* 0 while the loader's tables are in use */
+static uint64_t next_stack = STACKS_BASE;
+static uint64_t next_device = DEVICE_BASE;
+static const struct handoff_range *ranges;
+static uint64_t range_count;
+
+void *host_ptr(hpa_t at)
+{
+    return (void *)(direct_base + at.v);
+}
+
+hpa_t host_hpa(const void *in_direct_map)
+{
+    return hpa((uint64_t)in_direct_map - direct_base);
+}
+
+static void map(uint64_t from, uint64_t size, hpa_t to, uint64_t attributes)
+{
+    if (!ptab_map(&host_tables, from, size, to, attributes))
+        panic("no memory for the hypervisor's page tables");
+}
+
+static void collect_free_memory(const struct handoff *handoff)
+{
+    uint64_t unused = 0;
+
+    frames_init(&host_frames);
+    ranges = (const void *)handoff->ranges;
+    range_count = handoff->range_count;
+    for (uint64_t i = 0; i < range_count; i++) {
+        uint64_t bytes = ranges[i].pages * PAGE_SIZE;
+        if (ranges[i].type == HANDOFF_FREE && !frames_add(&host_frames, hpa(ranges[i].base), bytes))
+            unused += bytes;
+    }
+    if (unused > 0)
+        log_line("memory: %llu KiB in too many pieces, not used", (unsigned long long)unused >> 10);
+}
+
+static void map_image_section(const struct handoff *handoff, const char *start, const char *end,
+                              uint64_t attributes)
+{
+    uint64_t from = (uint64_t)start;
+    uint64_t to = (uint64_t)end;
+
+    map(from, to - from, hpa(from - handoff->hv_virtual + handoff->hv_base), attributes);
+}
+
+static bool is_ram(uint32_t type)
+{
+    return type != HANDOFF_MMIO;
+}
+
+/* RAM without the image; what the firmware keeps is read only. */
+static void map_ram(const struct handoff *handoff)
+{
+    for (uint64_t i = 0; i < range_count; i++) {
+        const struct handoff_range *r = &ranges[i];
+        uint64_t size = r->pages * PAGE_SIZE;
+        if (!is_ram(r->type) || r->base + size > DIRECT_END - DIRECT_MAP)
+            continue;
+        map(DIRECT_MAP + r->base, size, hpa(r->base),
+            r->type == HANDOFF_FIRMWARE ? MAP_RODATA : MAP_DATA);
+    }
+    if (!ptab_unmap(&host_tables, DIRECT_MAP + handoff->hv_base, handoff->hv_size))
+        panic("no memory for the hypervisor's page tables");
+}
+
+/* CR0.WP makes read-only mean read-only for the hypervisor too, SDM 3A 4.1.3. */
+static void load_tables(void)
+{
+    wrmsr(MSR_PAT, HOST_PAT);
+    wrmsr(MSR_EFER, rdmsr(MSR_EFER) | EFER_NXE);
+    write_cr0((read_cr0() | CR0_WP | CR0_NE | CR0_MP) & ~(CR0_EM | CR0_TS | CR0_CD | CR0_NW));
+    write_cr4(read_cr4() & ~(CR4_PGE | CR4_PCIDE));
+    write_cr3(host_tables.root.v);
+    write_cr4(read_cr4() | CR4_PGE | CR4_OSFXSR | CR4_OSXMMEXCPT);
+}
+
+void memory_init(const struct handoff *handoff)
+{
+    bool has_1g = (cpuid(0x80000001, 0).edx & CPUID_EXT1_EDX_1G) != 0;
+
+    collect_free_memory(handoff);
+    if (!ptab_init(&host_tables, &host_format, &host_ptab_memory, 4, has_1g ? 3 : 2))
+        panic("no memory for the hypervisor's page tables");
+    map_image_section(handoff, text_start, text_end, MAP_TEXT);
+    map_image_section(handoff, rodata_start, rodata_end, MAP_RODATA);
+    map_image_section(handoff, data_start, data_end, MAP_DATA);
+    map_ram(handoff);
+    load_tables();
+    direct_base = DIRECT_MAP;
+    ranges = host_ptr(hpa(handoff->ranges));
+    for (unsigned slot = 1; slot <= IST_COUNT; slot++)
+        descriptors_set_stack(slot, memory_new_stack());
+}
+
+/* SDM 3A 4.6: the hypervisor has no user pages, so neither ever has to give way. */
+void memory_protect(bool want_smep, bool want_smap)
+{
+    uint32_t features = cpuid(0, 0).eax >= 7 ? cpuid(7, 0).ebx : 0;
+    bool smep = want_smep && (features & CPUID7_EBX_SMEP);
+    bool smap = want_smap && (features & CPUID7_EBX_SMAP);
+
+    write_cr4(read_cr4() | (smep ? CR4_SMEP : 0) | (smap ? CR4_SMAP : 0));
+    log_line("memory: W^X, NX, SMEP %s, SMAP %s", smep ? "on" : "off", smap ? "on" : "off");
+}
+
+uint64_t memory_new_stack(void)
+{
+    hpa_t frames = frames_alloc(&host_frames, STACK_SIZE, PAGE_SIZE);
+
+    if (hpa_is_none(frames))
+        panic("no memory for a stack");
+    memset(host_ptr(frames), 0, STACK_SIZE);
+    uint64_t bottom = next_stack + PAGE_SIZE; /* the guard page */
+    map(bottom, STACK_SIZE, frames, MAP_DATA);
+    next_stack = bottom + STACK_SIZE;
+    return next_stack;
+}
+
+bool memory_is_stack(uint64_t at, uint64_t len)
+{
+    if (at < STACKS_BASE || at >= next_stack || !is_aligned(at, sizeof(uint64_t)))
+        return false;
+    return ptab_lookup(&host_tables, at).present && ptab_lookup(&host_tables, at + len - 1).present;
+}
+
+bool memory_is_ram(uint64_t at, uint64_t len)
+{
+    for (uint64_t i = 0; i < range_count; i++) {
+        uint64_t size = ranges[i].pages * PAGE_SIZE;
+        if (is_ram(ranges[i].type) && at >= ranges[i].base && at - ranges[i].base < size &&
+            len <= size - (at - ranges[i].base))
+            return true;
+    }
+    return false;
+}
+
+static void *map_window(hpa_t at, uint64_t size, uint64_t attributes)
+{
+    uint64_t first = align_down(at.v, PAGE_SIZE);
+    uint64_t bytes = align_up(at.v + size, PAGE_SIZE) - first;
+    /* Keep the alignment within 2 MiB, so that large windows get large pages. */
+    uint64_t window = align_up(next_device, PAGE_SIZE_2M) + first % PAGE_SIZE_2M;
+
+    map(window, bytes, hpa(first), attributes);
+    next_device = window + bytes;
+    return (void *)(window + (at.v - first));
+}
+
+void *host_map_device(hpa_t at, uint64_t size)
+{
+    return map_window(at, size, MAP_DEVICE);
+}
+
+void *host_map_framebuffer(hpa_t at, uint64_t size)
+{
+    return map_window(at, size, MAP_WC);
+}

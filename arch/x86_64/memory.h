@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The hypervisor's own address space and its physical memory.
+ *
+ *   0xffff800000000000  direct map: RAM at its physical address plus this, not executable. The
+ * image is left out, so that its text and constants have no writable alias. 0xffffc00000000000
+ * stacks, each above an unmapped guard page 0xffffd00000000000  devices, uncached or
+ * write-combining 0xffffffff80000000  the image, each section with its own permissions
+ *
+ * Guest RAM lies in the direct map too: hypercalls, instruction fetches and table walks read it at
+ * any address, and mapping it on demand would cost a TLB invalidation each.
+ */
+#ifndef ARCH_MEMORY_H
+#define ARCH_MEMORY_H
+
+#include "boot/handoff.h"
+#include "hv/types.h"
+
+#define STACK_SIZE KIB(16)
+
+/*
+ * Take over memory: give free ranges to the frame allocator, build the hypervisor's tables and load
+ * them. `without_*` leaves SMEP or SMAP off. Until this returns, host_ptr() gives the loader's
+ * one-to-one addresses.
+ */
+void memory_init(const struct handoff *handoff);
+
+/* SMEP and SMAP for the hypervisor, where the processor has them. Says which are on. */
+void memory_protect(bool want_smep, bool want_smap);
+
+/* A new stack of STACK_SIZE bytes above an unmapped page; returns its top. Panics without memory.
+ */
+uint64_t memory_new_stack(void);
+
+/* Whether [at, at + len) lies on a stack of ours. */
+bool memory_is_stack(uint64_t at, uint64_t len);
+
+/* Whether host-physical [at, at + len) is RAM that the direct map holds. */
+bool memory_is_ram(uint64_t at, uint64_t len);
+
+#endif

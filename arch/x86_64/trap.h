@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Exceptions and interrupts that arrive while the hypervisor itself runs. */
+#ifndef ARCH_TRAP_H
+#define ARCH_TRAP_H
+
+#define TRAP_VECTORS   256
+#define TRAP_STUB_SIZE 16 /* bytes from one entry stub to the next */
+
+#ifndef __ASSEMBLER__
+#include <stdint.h>
+
+/* What trap.S leaves on the stack, lowest address first. */
+struct trap_frame {
+    uint64_t r15, r14, r13, r12, r11, r10, r9, r8;
+    uint64_t rdi, rsi, rbp, rbx, rdx, rcx, rax;
+    uint64_t vector;
+    uint64_t error_code; /* 0 where the processor pushes none */
+    uint64_t rip, cs, rflags, rsp, ss;
+};
+
+extern const char trap_stubs[];
+
+/* Called by trap.S. Returns only for interrupts; an exception is our own mistake. */
+void trap_handle(const struct trap_frame *frame);
+
+/* Print registers and the symbolised back trace that starts at `rip`, `rbp`. */
+void trap_print_registers(const struct trap_frame *frame);
+void backtrace_print(uint64_t rip, uint64_t rbp);
+#endif
+
+#endif

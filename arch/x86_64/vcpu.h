@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The processor's side of VMs and virtual processors.
+ *
+ * State that VT-x does not switch (general registers aside: x87 to AVX-512 state, XCR0, the SYSCALL MSRs, CR2,
+ * DR0 to DR3, DR6, TSC_AUX) is the guest's as long as its virtual processor is loaded: the hypervisor uses
+ * none of it, so an exit saves nothing but the general registers.
+ */
+#ifndef ARCH_VCPU_H
+#define ARCH_VCPU_H
+
+#include "arch/x86_64/cpu.h"
+#include "arch/x86_64/vmcs.h"
+#include "arch/x86_64/vmx.h"
+#include "hv/ptab.h"
+#include "hv/vm.h"
+
+/* EPT entries, SDM 3C tables 28-1 to 28-6 */
+#define EPT_READ     BIT(0)
+#define EPT_WRITE    BIT(1)
+#define EPT_EXECUTE  BIT(2)
+#define EPT_RWX      (EPT_READ | EPT_WRITE | EPT_EXECUTE)
+#define EPT_MEMORY_WB (6ull << 3)
+
+struct arch_vm {
+    struct ptab ept;
+    uint64_t eptp;
+    void *msr_bitmap;
+    uint16_t vpid; /* 0 without VPID */
+};
+
+/* What of the guest lies in the processor while its virtual processor is loaded, and here while not. */
+struct guest_context {
+    uint64_t cr2, dr[4], dr6;
+    uint64_t xcr0;
+    uint64_t star, lstar, cstar, fmask, kernel_gs_base, tsc_aux;
+    void *fpu; /* XSAVE or FXSAVE area, page aligned */
+};
+
+struct arch_vcpu {
+    void *vmcs;
+    bool launched;
+    uint64_t cr8;
+    struct guest_context context;
+};
+
+/* ept.c */
+bool ept_create(struct vm *vm, struct why *why);
+void ept_destroy(struct vm *vm);
+/* References that one access to `at` takes in the VM's EPT: entries read down to the leaf. */
+unsigned ept_references(const struct vm *vm, gpa_t at);
+/* Forget all that processors have cached of the VM's EPT, SDM 3C 28.4.3.1. */
+void ept_invalidate(const struct vm *vm);
+
+/* vcpu.c */
+/* Forget the translations of the guest's own tables (a MOV to CR0, CR3 or CR4 that was emulated). */
+void vcpu_flush_tlb(struct vcpu *vcpu);
+void vcpu_set_pdptes(const uint64_t pdpte[4]);
+
+/* context.c */
+size_t context_fpu_pages(void);
+void context_init(struct guest_context *context);
+void context_load(const struct guest_context *context);
+void context_save(struct guest_context *context);
+
+/* vmentry.S: run until vmx_handle_exit says to leave (true), or VM entry fails (false). */
+bool vmx_run(struct vcpu *vcpu, bool launched);
+
+/* exit.c: called by vmentry.S after each exit. False: leave vmx_run. */
+bool vmx_handle_exit(struct vcpu *vcpu);
+
+#endif

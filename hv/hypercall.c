@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Hypercalls: the numbers and structures of hv/guest_abi.h, for the real work of others. */
+#include "hv/arch.h"
+#include "hv/guest_abi.h"
+#include "hv/vm.h"
+
+/* Where the calling convention has its words: encodings of RAX, RDX, RSI, RDI. */
+enum { CALL_NUMBER = 0, CALL_RESULT = 0, CALL_ARG2 = 2, CALL_ARG1 = 6, CALL_ARG0 = 7 };
+
+static uint64_t call_bench_begin(struct vcpu *vcpu, gva_t name, uint64_t phase)
+{
+    char copy[TF_BENCH_NAME_MAX];
+
+    /* The name may lie at the end of a page: read byte by byte, up to its NUL. */
+    for (unsigned i = 0; i < sizeof(copy); i++) {
+        if (!arch_guest_read(vcpu, gva_add(name, i), &copy[i], 1))
+            return TF_E_FAULT;
+        if (copy[i] == '\0')
+            return bench_begin(vcpu, copy, phase > TF_PHASE_STEADY ? ~0u : (enum tf_phase)phase);
+    }
+    return TF_E_VALUE;
+}
+
+static uint64_t call_bench_end(struct vcpu *vcpu, gva_t at)
+{
+    struct tf_bench_result result;
+
+    if (!arch_guest_read(vcpu, at, &result, sizeof(result)))
+        return TF_E_FAULT;
+    return bench_end(vcpu, &result);
+}
+
+void hypercall(struct vcpu *vcpu)
+{
+    uint64_t *gpr = vcpu->gpr;
+
+    switch (gpr[CALL_NUMBER]) {
+    case TF_CALL_NULL:
+        gpr[CALL_RESULT] = 0;
+        break;
+    case TF_CALL_BENCH_BEGIN:
+        gpr[CALL_RESULT] = call_bench_begin(vcpu, gva(gpr[CALL_ARG0]), gpr[CALL_ARG1]);
+        break;
+    case TF_CALL_BENCH_END:
+        gpr[CALL_RESULT] = call_bench_end(vcpu, gva(gpr[CALL_ARG0]));
+        break;
+    case TF_CALL_AUDIT:
+        gpr[CALL_RESULT] =
+            bench_audit(vcpu, gva(gpr[CALL_ARG0]), gpr[CALL_ARG1], gpr[CALL_ARG2]);
+        break;
+    default:
+        gpr[CALL_RESULT] = TF_E_CALL;
+        break;
+    }
+}

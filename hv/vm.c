@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* See vm.h: the life of VMs, from their settings to their last record. */
+#include "hv/vm.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "hv/arch.h"
+#include "hv/console.h"
+#include "hv/memory.h"
+
+#define MS_PER_SECOND 1000u
+#define NO_DEADLINE   ~0ull
+#define STATUS_NONE   (-1)
+
+/* Large and always one at a time: not on a stack. */
+static struct vm the_vm;
+
+/* --- ends ----------------------------------------------------------------------------------------------- */
+
+void vm_stop(struct vm *vm, const char *format, ...)
+{
+    va_list args;
+
+    if (vm->end != VM_RUNNING)
+        return;
+    vm->end = VM_STOPPED;
+    vm->status = STATUS_NONE;
+    va_start(args, format);
+    vsnprintf(vm->why.text, sizeof(vm->why.text), format, args);
+    va_end(args);
+}
+
+void vm_check_deadline(struct vm *vm)
+{
+    if (vm->end == VM_RUNNING && time_now() >= vm->deadline) {
+        vm->end = VM_TIMEOUT;
+        vm->status = STATUS_NONE;
+    }
+}
+
+void vm_check_devices(struct vm *vm)
+{
+    if (vm->end != VM_RUNNING)
+        return;
+    switch (vm->devices.end) {
+    case DEVICES_RUNNING:
+        return;
+    case DEVICES_EXITED:
+        vm->end = VM_EXITED;
+        vm->status = vm->devices.status;
+        return;
+    case DEVICES_SHUTDOWN:
+        vm->end = VM_SHUTDOWN;
+        vm->status = 0;
+        return;
+    }
+}
+
+static const char *end_name(enum vm_end end)
+{
+    switch (end) {
+    case VM_RUNNING:
+        return "running";
+    case VM_EXITED:
+        return "exit";
+    case VM_SHUTDOWN:
+        return "shutdown";
+    case VM_TIMEOUT:
+        return "timeout";
+    case VM_STOPPED:
+        return "stopped";
+    }
+    return "?";
+}
+
+/* --- records -------------------------------------------------------------------------------------------- */
+
+static void print_stats(const struct vm *vm)
+{
+    const struct vcpu *vcpu = &vm->vcpu;
+    const char *separator = "";
+
+    console_printf("@stats {\"vm\": \"%s\", \"paging\": \"%s\", \"ept_page\": \"%s\", \"memory\": %llu, "
+                   "\"vcpus\": %u, \"ticks\": %llu, \"ticks_per_second\": %llu, ",
+                   vm->settings->name, paging_mode_name(vm->settings->paging),
+                   page_size_name(vm->settings->ept_page), (unsigned long long)vm->settings->memory,
+                   vm->settings->cpus, (unsigned long long)vm->ticks,
+                   (unsigned long long)time_hz());
+    console_printf("\"exits\": %llu, \"exits_by\": {", (unsigned long long)vcpu->exit_count);
+    for (unsigned i = 0; i < EXIT_REASONS_MAX; i++) {
+        if (vcpu->exits[i] == 0)
+            continue;
+        console_printf("%s\"%s\": %llu", separator, arch_exit_name(i),
+                       (unsigned long long)vcpu->exits[i]);
+        separator = ", ";
+    }
+    console_printf("}}\n");
+}
+
+/* `why` comes from our own texts and from names in the settings file, so that only quotes need care. */
+static void print_json_text(const char *text)
+{
+    for (; *text; text++) {
+        if (*text == '"' || *text == '\\')
+            console_write("\\", 1);
+        console_write(*text >= ' ' ? text : "?", 1);
+    }
+}
+
+static void print_end(const struct vm *vm)
+{
+    const char *name = vm->settings->name;
+
+    switch (vm->end) {
+    case VM_STOPPED:
+        log_line("%s: stopped: %s", name, vm->why.text);
+        break;
+    case VM_TIMEOUT:
+        log_line("%s: ended by its time limit of %llu ms", name,
+                 (unsigned long long)vm->settings->time_limit_ms);
+        break;
+    default:
+        log_line("%s: ended by itself, %s status %d", name, end_name(vm->end), vm->status);
+        break;
+    }
+    console_printf("@vm {\"name\": \"%s\", \"end\": \"%s\", \"status\": %d, \"why\": \"", name,
+                   end_name(vm->end), vm->status);
+    print_json_text(vm->end == VM_STOPPED ? vm->why.text : "");
+    console_printf("\"}\n");
+}
+
+/* --- life ----------------------------------------------------------------------------------------------- */
+
+/*
+ * RAM in one run, aligned to the largest page that it holds, so that EPT can use large pages. The guest
+ * finds zeros in it, and nothing that an earlier one left.
+ */
+static bool allocate_ram(struct vm *vm, struct why *why)
+{
+    uint64_t size = vm->settings->memory;
+    uint64_t align = size >= PAGE_SIZE_1G ? PAGE_SIZE_1G : PAGE_SIZE_2M;
+
+    vm->ram_base = frames_alloc(&host_frames, size, align);
+    if (hpa_is_none(vm->ram_base) && align > PAGE_SIZE_2M) {
+        log_line("%s: no RAM run aligned to 1 GiB; 2-MiB pages it is", vm->settings->name);
+        vm->ram_base = frames_alloc(&host_frames, size, PAGE_SIZE_2M);
+    }
+    if (hpa_is_none(vm->ram_base))
+        return why_set(why, "memory = %llu MiB, but the largest free run of the machine has %llu MiB",
+                       (unsigned long long)size >> 20,
+                       (unsigned long long)frames_largest(&host_frames, PAGE_SIZE_2M) >> 20);
+    memset(host_ptr(vm->ram_base), 0, size);
+    vm->ram = guest_ram_layout(host_ptr(vm->ram_base), size);
+    return true;
+}
+
+static void start_clock(struct vm *vm)
+{
+    uint64_t limit = vm->settings->time_limit_ms;
+
+    vm->started = time_now();
+    vm->deadline = NO_DEADLINE;
+    if (limit > 0)
+        vm->deadline = vm->started + time_hz() / MS_PER_SECOND * limit;
+}
+
+static bool create(struct vm *vm, const struct module_list *modules, struct why *why)
+{
+    struct entry_state entry;
+
+    devices_init(&vm->devices, vm->settings->name, console_write);
+    if (!bench_init(&vm->bench))
+        return why_set(why, "no memory for counters");
+    return allocate_ram(vm, why) &&
+           load_guest(vm->settings, modules, time_hz(), &vm->ram, &entry, why) &&
+           arch_vm_create(vm, &entry, why);
+}
+
+static void destroy(struct vm *vm)
+{
+    bench_finish(vm);
+    if (vm->arch)
+        arch_vm_destroy(vm);
+    if (!hpa_is_none(vm->ram_base))
+        frames_free(&host_frames, vm->ram_base, vm->settings->memory);
+}
+
+/* True when the guest ended by itself and said that all is well: status 0, or the 1 of a debug exit of 0. */
+static bool ended_well(const struct vm *vm)
+{
+    return (vm->end == VM_SHUTDOWN && vm->status == 0) || (vm->end == VM_EXITED && vm->status == 1);
+}
+
+static bool run(struct vm *vm, const struct vm_settings *settings, const struct module_list *modules)
+{
+    memset(vm, 0, sizeof(*vm));
+    vm->settings = settings;
+    vm->ram_base = HPA_NONE;
+    vm->vcpu.vm = vm;
+    log_line("%s: %s %s, %llu MiB, paging %s, EPT pages up to %s", settings->name, settings->image,
+             settings->args, (unsigned long long)settings->memory >> 20,
+             paging_mode_name(settings->paging), page_size_name(settings->ept_page));
+
+    struct why why;
+    if (create(vm, modules, &why)) {
+        start_clock(vm);
+        arch_vcpu_run(&vm->vcpu);
+        vm->ticks = time_now() - vm->started;
+        devices_flush(&vm->devices);
+        if (vm->end == VM_STOPPED || vm->end == VM_TIMEOUT)
+            arch_vcpu_dump(&vm->vcpu);
+    } else {
+        vm_stop(vm, "%s", why.text);
+    }
+    bench_finish(vm);
+    print_end(vm);
+    print_stats(vm);
+    bool well = ended_well(vm);
+    destroy(vm);
+    return well;
+}
+
+bool vm_run_all(const struct settings *settings, const struct module_list *modules)
+{
+    bool all_well = true;
+
+    for (unsigned i = 0; i < settings->vm_count; i++) {
+        uint64_t free_before = host_frames.free_bytes;
+        all_well &= run(&the_vm, &settings->vm[i], modules);
+        ASSERT(host_frames.free_bytes == free_before);
+    }
+    return all_well && !bench_any_failed();
+}

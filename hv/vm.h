@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Virtual machines and their virtual processors.
+ *
+ * VMs run one after another, in the order of the settings file, each to its end: a benchmark then has the
+ * machine for itself. A VM is made when its turn comes and gives all its memory back when it has ended.
+ */
+#ifndef HV_VM_H
+#define HV_VM_H
+
+#include "hv/bench.h"
+#include "hv/dev/devices.h"
+#include "hv/loader.h"
+#include "hv/module.h"
+#include "hv/settings.h"
+#include "hv/types.h"
+#include "hv/why.h"
+
+/* More than any processor has; arch_exit_name() names them. */
+#define EXIT_REASONS_MAX 80
+
+enum vm_end {
+    VM_RUNNING = 0,
+    VM_EXITED,   /* the guest wrote to the debug-exit port; `status` is what QEMU would exit with */
+    VM_SHUTDOWN, /* the guest wrote "Shutdown" to Bochs' port */
+    VM_TIMEOUT,  /* its time limit passed */
+    VM_STOPPED,  /* it did what cannot go on; `why` says what */
+};
+
+struct arch_vm;
+struct arch_vcpu;
+
+struct vcpu {
+    uint64_t gpr[16]; /* the guest's general registers while it does not run, by their encoding; RSP is
+                         elsewhere. First: the entry code reaches them by offset. */
+    struct vm *vm;
+    struct arch_vcpu *arch;
+    unsigned index;
+    uint64_t exit_count;
+    uint64_t exits[EXIT_REASONS_MAX]; /* by reason; counted before the handler runs */
+};
+_Static_assert(offsetof(struct vcpu, gpr) == 0, "vmentry.S relies on it");
+
+struct vm {
+    const struct vm_settings *settings;
+    struct guest_ram ram;
+    hpa_t ram_base; /* of the block that holds all RAM */
+    struct vm_devices devices;
+    struct vcpu vcpu;
+    struct arch_vm *arch;
+    enum vm_end end;
+    int status;
+    struct why why;       /* VM_STOPPED: the reason, for people */
+    uint64_t started;     /* TSC */
+    uint64_t deadline;    /* TSC at which the time limit passes; ~0 without one */
+    uint64_t ticks;       /* TSC from start to end */
+    struct bench bench;
+};
+
+/* Run all VMs of `settings` in turn. True when every one ended by itself with status 0 or 1. */
+bool vm_run_all(const struct settings *settings, const struct module_list *modules);
+
+/* End the VM now, for a reason that people should hear (printf style); the first end counts. */
+__attribute__((format(printf, 2, 3))) void vm_stop(struct vm *vm, const char *format, ...);
+
+/* End the VM if its time limit has passed. */
+void vm_check_deadline(struct vm *vm);
+
+/* Take over the end that a device of the VM has seen, if any. */
+void vm_check_devices(struct vm *vm);
+
+/*
+ * A hypercall (hv/guest_abi.h) of `vcpu` at CPL 0: number and arguments are in its registers, and the
+ * result goes there. Can end nothing but a wish of the guest's own.
+ */
+void hypercall(struct vcpu *vcpu);
+
+#endif
