@@ -41,8 +41,9 @@ struct walk_memory;
 struct walk_registers;
 
 /*
- * Make the processor's side of a VM whose RAM is loaded: EPT over vm->ram, and one virtual processor that
- * starts as `entry` has it. On failure *why says what is missing, and nothing needs to be undone.
+ * Make the processor's side of a VM whose RAM is loaded: EPT over vm->ram, and one virtual
+ * processor that starts as `entry` has it. On failure *why says what is missing, and nothing needs
+ * to be undone.
  */
 bool arch_vm_create(struct vm *vm, const struct entry_state *entry, struct why *why);
 void arch_vm_destroy(struct vm *vm);
@@ -56,13 +57,14 @@ void arch_vcpu_dump(const struct vcpu *vcpu);
 /* The name of exit reason `reason` as records spell it ("ept_violation"); NULL if there is none. */
 const char *arch_exit_name(unsigned reason);
 
-/* The registers and the memory for a walk (hv/paging/walk.h) of the virtual processor's own tables. */
+/* The registers and the memory for a walk (hv/paging/walk.h) of the virtual processor's own tables.
+ */
 void arch_walk_setup(const struct vcpu *vcpu, struct walk_registers *registers,
                      struct walk_memory *memory);
 
 /*
- * Read `len` bytes at the virtual processor's `at` with the rights of supervisor data. False when its tables
- * forbid it. Memory that is no RAM reads as all ones.
+ * Read `len` bytes at the virtual processor's `at` with the rights of supervisor data. False when
+ * its tables forbid it. Memory that is no RAM reads as all ones.
  */
 bool arch_guest_read(const struct vcpu *vcpu, gva_t at, void *to, uint64_t len);
 

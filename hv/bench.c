@@ -10,10 +10,11 @@
 #include "hv/paging/walk.h"
 #include "hv/vm.h"
 
-#define ROWS_MAX      512u
-#define TOP_REASONS   2u /* exits by reason that a row of the table has room for */
-#define AUDIT_MAX     (1ull << 20) /* addresses of one AUDIT call: a guest must not hold the machine */
-#define CENTS         100u
+#define ROWS_MAX    512u
+#define TOP_REASONS 2u           /* exits by reason that a row of the table has room for */
+#define AUDIT_MAX   (1ull << 20) /* addresses of one AUDIT call: a guest must not hold the machine \
+                                  */
+#define CENTS 100u
 
 _Static_assert(EXIT_REASONS_MAX * sizeof(uint64_t) <= PAGE_SIZE, "one page holds the counters");
 
@@ -56,7 +57,8 @@ static uint64_t total(const uint64_t *exits)
     return sum;
 }
 
-/* --- a record as JSON ----------------------------------------------------------------------------------- */
+/* --- a record as JSON
+ * ----------------------------------------------------------------------------------- */
 
 static void print_exits_by(const uint64_t *exits)
 {
@@ -66,7 +68,8 @@ static void print_exits_by(const uint64_t *exits)
     for (unsigned i = 0; i < EXIT_REASONS_MAX; i++) {
         if (exits[i] == 0)
             continue;
-        console_printf("%s\"%s\": %llu", separator, arch_exit_name(i), (unsigned long long)exits[i]);
+        console_printf("%s\"%s\": %llu", separator, arch_exit_name(i),
+                       (unsigned long long)exits[i]);
         separator = ", ";
     }
     console_printf("}");
@@ -77,11 +80,11 @@ static void print_record(const struct vm *vm)
     const struct bench *b = &vm->bench;
     uint64_t references = hundredths(b->walk_references, b->walks);
 
-    console_printf("@bench {\"bench\": \"%s\", \"vm\": \"%s\", \"phase\": \"%s\", \"paging\": \"%s\", "
-                   "\"ept_page\": \"%s\", \"vcpus\": %u, ",
-                   b->name, vm->settings->name, phase_name(b->phase),
-                   paging_mode_name(vm->settings->paging), page_size_name(vm->settings->ept_page),
-                   vm->settings->cpus);
+    console_printf(
+        "@bench {\"bench\": \"%s\", \"vm\": \"%s\", \"phase\": \"%s\", \"paging\": \"%s\", "
+        "\"ept_page\": \"%s\", \"vcpus\": %u, ",
+        b->name, vm->settings->name, phase_name(b->phase), paging_mode_name(vm->settings->paging),
+        page_size_name(vm->settings->ept_page), vm->settings->cpus);
     console_printf("\"ops\": %llu, \"ticks\": %llu, \"exits\": %llu, \"exits_by\": ",
                    (unsigned long long)b->result.ops, (unsigned long long)b->result.ticks,
                    (unsigned long long)total(b->exits));
@@ -95,7 +98,8 @@ static void print_record(const struct vm *vm)
                    b->result.ok ? "true" : "false");
 }
 
-/* --- a record as a row ---------------------------------------------------------------------------------- */
+/* --- a record as a row
+ * ---------------------------------------------------------------------------------- */
 
 /* The reasons with the most exits, largest first. */
 static void find_top(struct row *row, const uint64_t *exits, uint64_t ops)
@@ -158,7 +162,8 @@ static void close_record(struct vm *vm)
     b->state = BENCH_IDLE;
 }
 
-/* --- hypercalls ----------------------------------------------------------------------------------------- */
+/* --- hypercalls
+ * ----------------------------------------------------------------------------------------- */
 
 bool bench_init(struct bench *bench)
 {
@@ -182,7 +187,8 @@ static bool is_name(const char *name)
 
     if (length == 0 || length == TF_BENCH_NAME_MAX)
         return false;
-    return strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") == length;
+    return strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") ==
+           length;
 }
 
 uint64_t bench_begin(struct vcpu *vcpu, const char *name, enum tf_phase phase)
@@ -192,12 +198,13 @@ uint64_t bench_begin(struct vcpu *vcpu, const char *name, enum tf_phase phase)
     if (!is_name(name) || phase > TF_PHASE_STEADY)
         return TF_E_VALUE;
     close_record(vcpu->vm);
-    strncpy(b->name, name, sizeof(b->name));
+    memcpy(b->name, name, strlen(name) + 1);
     b->phase = phase;
     b->walks = 0;
     b->walk_references = 0;
     b->state = BENCH_RUNNING;
-    /* BEGIN itself is counted already, END is not yet when it looks: neither is in the difference. */
+    /* BEGIN itself is counted already, END is not yet when it looks: neither is in the difference.
+     */
     memcpy(b->exits, vcpu->exits, sizeof(vcpu->exits));
     return 0;
 }
@@ -236,7 +243,8 @@ uint64_t bench_audit(struct vcpu *vcpu, gva_t from, uint64_t bytes, uint64_t ste
     return 0;
 }
 
-/* --- the table ------------------------------------------------------------------------------------------ */
+/* --- the table
+ * ------------------------------------------------------------------------------------------ */
 
 static void print_row(const struct row *row)
 {
@@ -264,7 +272,8 @@ void bench_print_table(void)
     if (row_count == 0)
         return;
     console_printf("\n%-20s %-7s %-7s %-4s %10s %12s %9s %9s  %s\n", "benchmark", "phase", "paging",
-                   "ept", "ops", "ticks/op", "exits/op", "refs/walk", "ok   most exits by reason, an op");
+                   "ept", "ops", "ticks/op", "exits/op", "refs/walk",
+                   "ok   most exits by reason, an op");
     for (unsigned i = 0; i < row_count; i++)
         print_row(&rows[i]);
     if (rows_lost)

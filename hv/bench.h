@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Benchmark records: what a guest measured between BENCH_BEGIN and BENCH_END (hv/guest_abi.h), with the
- * exits that it took. Each record goes to the console as one JSON line when it is complete, and to the table
- * that is printed when all VMs have ended. docs/output.md has the fields.
+ * Benchmark records: what a guest measured between BENCH_BEGIN and BENCH_END (hv/guest_abi.h), with
+ * the exits that it took. Each record goes to the console as one JSON line when it is complete, and
+ * to the table that is printed when all VMs have ended. docs/output.md has the fields.
  */
 #ifndef HV_BENCH_H
 #define HV_BENCH_H
@@ -35,7 +35,8 @@ bool bench_init(struct bench *bench);
 /* Close the open record and free the counters. A record without END is reported as not ok. */
 void bench_finish(struct vm *vm);
 
-/* The hypercalls of the same names; `name` is checked and copied. Results are for the guest's RAX. */
+/* The hypercalls of the same names; `name` is checked and copied. Results are for the guest's RAX.
+ */
 uint64_t bench_begin(struct vcpu *vcpu, const char *name, enum tf_phase phase);
 uint64_t bench_end(struct vcpu *vcpu, const struct tf_bench_result *result);
 uint64_t bench_audit(struct vcpu *vcpu, gva_t from, uint64_t bytes, uint64_t step);

@@ -45,8 +45,7 @@ void hypercall(struct vcpu *vcpu)
         gpr[CALL_RESULT] = call_bench_end(vcpu, gva(gpr[CALL_ARG0]));
         break;
     case TF_CALL_AUDIT:
-        gpr[CALL_RESULT] =
-            bench_audit(vcpu, gva(gpr[CALL_ARG0]), gpr[CALL_ARG1], gpr[CALL_ARG2]);
+        gpr[CALL_RESULT] = bench_audit(vcpu, gva(gpr[CALL_ARG0]), gpr[CALL_ARG1], gpr[CALL_ARG2]);
         break;
     default:
         gpr[CALL_RESULT] = TF_E_CALL;

@@ -17,7 +17,9 @@
 /* Large and always one at a time: not on a stack. */
 static struct vm the_vm;
 
-/* --- ends ----------------------------------------------------------------------------------------------- */
+/* --- ends
+ * -----------------------------------------------------------------------------------------------
+ */
 
 void vm_stop(struct vm *vm, const char *format, ...)
 {
@@ -75,19 +77,20 @@ static const char *end_name(enum vm_end end)
     return "?";
 }
 
-/* --- records -------------------------------------------------------------------------------------------- */
+/* --- records
+ * -------------------------------------------------------------------------------------------- */
 
 static void print_stats(const struct vm *vm)
 {
     const struct vcpu *vcpu = &vm->vcpu;
     const char *separator = "";
 
-    console_printf("@stats {\"vm\": \"%s\", \"paging\": \"%s\", \"ept_page\": \"%s\", \"memory\": %llu, "
-                   "\"vcpus\": %u, \"ticks\": %llu, \"ticks_per_second\": %llu, ",
-                   vm->settings->name, paging_mode_name(vm->settings->paging),
-                   page_size_name(vm->settings->ept_page), (unsigned long long)vm->settings->memory,
-                   vm->settings->cpus, (unsigned long long)vm->ticks,
-                   (unsigned long long)time_hz());
+    console_printf(
+        "@stats {\"vm\": \"%s\", \"paging\": \"%s\", \"ept_page\": \"%s\", \"memory\": %llu, "
+        "\"vcpus\": %u, \"ticks\": %llu, \"ticks_per_second\": %llu, ",
+        vm->settings->name, paging_mode_name(vm->settings->paging),
+        page_size_name(vm->settings->ept_page), (unsigned long long)vm->settings->memory,
+        vm->settings->cpus, (unsigned long long)vm->ticks, (unsigned long long)time_hz());
     console_printf("\"exits\": %llu, \"exits_by\": {", (unsigned long long)vcpu->exit_count);
     for (unsigned i = 0; i < EXIT_REASONS_MAX; i++) {
         if (vcpu->exits[i] == 0)
@@ -99,7 +102,8 @@ static void print_stats(const struct vm *vm)
     console_printf("}}\n");
 }
 
-/* `why` comes from our own texts and from names in the settings file, so that only quotes need care. */
+/* `why` comes from our own texts and from names in the settings file, so that only quotes need
+ * care. */
 static void print_json_text(const char *text)
 {
     for (; *text; text++) {
@@ -131,11 +135,13 @@ static void print_end(const struct vm *vm)
     console_printf("\"}\n");
 }
 
-/* --- life ----------------------------------------------------------------------------------------------- */
+/* --- life
+ * -----------------------------------------------------------------------------------------------
+ */
 
 /*
- * RAM in one run, aligned to the largest page that it holds, so that EPT can use large pages. The guest
- * finds zeros in it, and nothing that an earlier one left.
+ * RAM in one run, aligned to the largest page that it holds, so that EPT can use large pages. The
+ * guest finds zeros in it, and nothing that an earlier one left.
  */
 static bool allocate_ram(struct vm *vm, struct why *why)
 {
@@ -148,7 +154,8 @@ static bool allocate_ram(struct vm *vm, struct why *why)
         vm->ram_base = frames_alloc(&host_frames, size, PAGE_SIZE_2M);
     }
     if (hpa_is_none(vm->ram_base))
-        return why_set(why, "memory = %llu MiB, but the largest free run of the machine has %llu MiB",
+        return why_set(why,
+                       "memory = %llu MiB, but the largest free run of the machine has %llu MiB",
                        (unsigned long long)size >> 20,
                        (unsigned long long)frames_largest(&host_frames, PAGE_SIZE_2M) >> 20);
     memset(host_ptr(vm->ram_base), 0, size);
@@ -187,13 +194,15 @@ static void destroy(struct vm *vm)
         frames_free(&host_frames, vm->ram_base, vm->settings->memory);
 }
 
-/* True when the guest ended by itself and said that all is well: status 0, or the 1 of a debug exit of 0. */
+/* True when the guest ended by itself and said that all is well: status 0, or the 1 of a debug exit
+ * of 0. */
 static bool ended_well(const struct vm *vm)
 {
     return (vm->end == VM_SHUTDOWN && vm->status == 0) || (vm->end == VM_EXITED && vm->status == 1);
 }
 
-static bool run(struct vm *vm, const struct vm_settings *settings, const struct module_list *modules)
+static bool run(struct vm *vm, const struct vm_settings *settings,
+                const struct module_list *modules)
 {
     memset(vm, 0, sizeof(*vm));
     vm->settings = settings;

@@ -2,8 +2,9 @@
 /*
  * Virtual machines and their virtual processors.
  *
- * VMs run one after another, in the order of the settings file, each to its end: a benchmark then has the
- * machine for itself. A VM is made when its turn comes and gives all its memory back when it has ended.
+ * VMs run one after another, in the order of the settings file, each to its end: a benchmark then
+ * has the machine for itself. A VM is made when its turn comes and gives all its memory back when
+ * it has ended.
  */
 #ifndef HV_VM_H
 #define HV_VM_H
@@ -31,8 +32,8 @@ struct arch_vm;
 struct arch_vcpu;
 
 struct vcpu {
-    uint64_t gpr[16]; /* the guest's general registers while it does not run, by their encoding; RSP is
-                         elsewhere. First: the entry code reaches them by offset. */
+    uint64_t gpr[16]; /* the guest's general registers while it does not run, by their encoding; RSP
+                         is elsewhere. First: the entry code reaches them by offset. */
     struct vm *vm;
     struct arch_vcpu *arch;
     unsigned index;
@@ -50,10 +51,10 @@ struct vm {
     struct arch_vm *arch;
     enum vm_end end;
     int status;
-    struct why why;       /* VM_STOPPED: the reason, for people */
-    uint64_t started;     /* TSC */
-    uint64_t deadline;    /* TSC at which the time limit passes; ~0 without one */
-    uint64_t ticks;       /* TSC from start to end */
+    struct why why;    /* VM_STOPPED: the reason, for people */
+    uint64_t started;  /* TSC */
+    uint64_t deadline; /* TSC at which the time limit passes; ~0 without one */
+    uint64_t ticks;    /* TSC from start to end */
     struct bench bench;
 };
 
@@ -70,8 +71,8 @@ void vm_check_deadline(struct vm *vm);
 void vm_check_devices(struct vm *vm);
 
 /*
- * A hypercall (hv/guest_abi.h) of `vcpu` at CPL 0: number and arguments are in its registers, and the
- * result goes there. Can end nothing but a wish of the guest's own.
+ * A hypercall (hv/guest_abi.h) of `vcpu` at CPL 0: number and arguments are in its registers, and
+ * the result goes there. Can end nothing but a wish of the guest's own.
  */
 void hypercall(struct vcpu *vcpu);
 

@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* See apic.h. */
+#include "drivers/apic.h"
+
+#include "arch/x86_64/cpu.h"
+#include "arch/x86_64/io.h"
+#include "hv/arch.h"
+#include "hv/console.h"
+
+/* Registers by their xAPIC offset; in x2APIC mode the MSR is 0x800 + offset / 16 (SDM 3A table
+ * 11-6). */
+enum {
+    APIC_ID = 0x20,
+    APIC_EOI = 0xb0,
+    APIC_SPURIOUS = 0xf0,
+    APIC_LVT_CMCI = 0x2f0,
+    APIC_LVT_TIMER = 0x320,
+    APIC_LVT_THERMAL = 0x330,
+    APIC_LVT_PERFORMANCE = 0x340,
+    APIC_LVT_LINT0 = 0x350,
+    APIC_LVT_LINT1 = 0x360,
+    APIC_LVT_ERROR = 0x370,
+    APIC_TIMER_INITIAL = 0x380,
+    APIC_TIMER_CURRENT = 0x390,
+    APIC_TIMER_DIVIDE = 0x3e0,
+};
+
+#define X2APIC_MSR_FIRST  0x800u
+#define APIC_BASE_X2APIC  BIT(10)
+#define APIC_BASE_ENABLE  BIT(11)
+#define APIC_BASE_ADDRESS 0x000ffffffffff000ull
+#define APIC_BYTES        0x400u
+#define SPURIOUS_ENABLE   BIT(8)
+#define LVT_MASKED        BIT(16)
+#define DIVIDE_BY_1       0xbu
+#define XAPIC_ID_SHIFT    24
+
+#define VECTOR_TIMER    0xf0u
+#define VECTOR_SPURIOUS 0xffu
+
+#define PIC1_DATA    0x21u
+#define PIC2_DATA    0xa1u
+#define PIC_MASK_ALL 0xffu
+
+#define CALIBRATION_FRACTION 200u /* of a second: 5 ms */
+
+static volatile uint32_t *xapic; /* NULL in x2APIC mode */
+static uint64_t timer_hz;
+
+static uint32_t apic_read(unsigned offset)
+{
+    if (!xapic)
+        return (uint32_t)rdmsr(X2APIC_MSR_FIRST + offset / 16);
+    return xapic[offset / sizeof(uint32_t)];
+}
+
+static void apic_write(unsigned offset, uint32_t value)
+{
+    if (!xapic)
+        wrmsr(X2APIC_MSR_FIRST + offset / 16, value);
+    else
+        xapic[offset / sizeof(uint32_t)] = value;
+}
+
+static void enable(bool want_x2apic)
+{
+    uint64_t base = rdmsr(MSR_APIC_BASE);
+    bool has_x2apic = (cpuid(1, 0).ecx & CPUID1_ECX_X2APIC) != 0;
+
+    /* x2APIC is entered from enabled xAPIC, and cannot be left without a reset, SDM 3A 11.12.5. */
+    wrmsr(MSR_APIC_BASE, base | APIC_BASE_ENABLE);
+    if ((base & APIC_BASE_X2APIC) || (has_x2apic && want_x2apic)) {
+        wrmsr(MSR_APIC_BASE, base | APIC_BASE_ENABLE | APIC_BASE_X2APIC);
+        xapic = NULL;
+    } else {
+        xapic = host_map_device(hpa(base & APIC_BASE_ADDRESS), APIC_BYTES);
+    }
+}
+
+static void mask_all(void)
+{
+    static const unsigned lvts[] = {APIC_LVT_TIMER, APIC_LVT_LINT0, APIC_LVT_LINT1, APIC_LVT_ERROR};
+
+    outb(PIC1_DATA, PIC_MASK_ALL);
+    outb(PIC2_DATA, PIC_MASK_ALL);
+    for (unsigned i = 0; i < ARRAY_SIZE(lvts); i++)
+        apic_write(lvts[i], LVT_MASKED | VECTOR_SPURIOUS);
+}
+
+static void calibrate_timer(void)
+{
+    uint64_t start = time_now();
+    uint64_t wait = time_hz() / CALIBRATION_FRACTION;
+
+    apic_write(APIC_TIMER_DIVIDE, DIVIDE_BY_1);
+    apic_write(APIC_TIMER_INITIAL, UINT32_MAX);
+    while (time_now() - start < wait)
+        cpu_pause();
+    uint32_t counted = UINT32_MAX - apic_read(APIC_TIMER_CURRENT);
+    uint64_t elapsed = time_now() - start;
+    apic_write(APIC_TIMER_INITIAL, 0);
+    timer_hz = elapsed ? counted * (time_hz() / 1000) / elapsed * 1000 : 0;
+}
+
+void apic_init(bool want_x2apic)
+{
+    enable(want_x2apic);
+    mask_all();
+    apic_write(APIC_SPURIOUS, SPURIOUS_ENABLE | VECTOR_SPURIOUS);
+    calibrate_timer();
+    log_line("apic: %s, id %u, timer %llu kHz", xapic ? "xAPIC" : "x2APIC", apic_id(),
+             (unsigned long long)timer_hz / 1000);
+}
+
+uint32_t apic_id(void)
+{
+    uint32_t id = apic_read(APIC_ID);
+
+    return xapic ? id >> XAPIC_ID_SHIFT : id;
+}
+
+void apic_timer_start(uint64_t ticks)
+{
+    uint64_t count = ticks / (time_hz() / 1000 + 1) * timer_hz / 1000;
+
+    if (count == 0)
+        count = 1;
+    apic_write(APIC_LVT_TIMER, VECTOR_TIMER); /* one-shot */
+    apic_write(APIC_TIMER_INITIAL, count > UINT32_MAX ? UINT32_MAX : (uint32_t)count);
+}
+
+void apic_timer_stop(void)
+{
+    apic_write(APIC_LVT_TIMER, LVT_MASKED | VECTOR_TIMER);
+    apic_write(APIC_TIMER_INITIAL, 0);
+}
+
+void apic_interrupt_in_hypervisor(uint8_t vector)
+{
+    if (vector == VECTOR_SPURIOUS)
+        return; /* not in service: no EOI, SDM 3A 11.9 */
+    apic_write(APIC_EOI, 0);
+    if (vector != VECTOR_TIMER)
+        log_line("apic: unexpected interrupt, vector 0x%x", vector);
+}

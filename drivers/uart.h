@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The machine's console UART: a 16550 at I/O ports or in memory, as ACPI's SPCR describes it. */
+#ifndef DRIVERS_UART_H
+#define DRIVERS_UART_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define UART_COM1 0x3f8u
+
+struct uart_config {
+    bool memory_mapped;
+    uint64_t base;   /* I/O port, or host-physical address */
+    unsigned stride; /* bytes from one register to the next */
+    unsigned width;  /* bytes of an access to a memory-mapped register: 1 or 4 */
+};
+
+/* Set up 115200 8N1 with FIFOs. False when nothing answers there; then the other functions do
+ * nothing. */
+bool uart_init(const struct uart_config *config);
+
+/* A console sink: '\n' goes out as "\r\n". Gives a dead UART up after a bounded wait. */
+void uart_write(const char *text, size_t len);
+
+/* Wait, bounded, until the last bit has left the wire. */
+void uart_flush(void);
+
+/* The next received byte, or -1. */
+int uart_read(void);
+
+#endif

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What newlib's printf refers to and the hypervisor does not have: a heap. Only asprintf-like calls and
+ * exact conversions of floating-point numbers reach it, and neither is used; should one ever be, it gets the
+ * answer "out of memory", which newlib handles.
+ */
+#include <stddef.h>
+
+struct _reent;
+void *_malloc_r(struct _reent *reent, size_t size);
+void *_realloc_r(struct _reent *reent, void *old, size_t size);
+void _free_r(struct _reent *reent, void *old);
+
+void *_malloc_r(struct _reent *reent, size_t size)
+{
+    (void)reent;
+    (void)size;
+    return NULL;
+}
+
+void *_realloc_r(struct _reent *reent, void *old, size_t size)
+{
+    (void)reent;
+    (void)old;
+    (void)size;
+    return NULL;
+}
+
+void _free_r(struct _reent *reent, void *old)
+{
+    (void)reent;
+    (void)old;
+}

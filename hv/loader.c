@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * See loader.h. Everything that goes into a guest's RAM is claimed first: a claim outside the RAM
+ * or on top of an earlier one ends the load, so that the formats need no other check before they
+ * copy.
+ */
+#include "hv/loader.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "hv/elf64.h"
+#include "hv/loader_formats.h"
+
+static const char segment_name[] = "segment";
+
+/* --- RAM
+ * ------------------------------------------------------------------------------------------------
+ */
+
+struct guest_ram guest_ram_layout(uint8_t *host, uint64_t size)
+{
+    uint64_t low = min_u64(size, GUEST_LOW_RAM_MAX);
+
+    return (struct guest_ram){.host = host, .low = low, .high = size - low};
+}
+
+void *guest_ram_at(const struct guest_ram *ram, gpa_t at, uint64_t len)
+{
+    if (at.v < ram->low)
+        return len <= ram->low - at.v ? ram->host + at.v : NULL;
+    if (at.v < GIB(4) || at.v - GIB(4) >= ram->high)
+        return NULL;
+    uint64_t offset = at.v - GIB(4);
+    return len <= ram->high - offset ? ram->host + ram->low + offset : NULL;
+}
+
+/* --- what the formats share
+ * ----------------------------------------------------------------------------- */
+
+bool load_fail(struct load *load, const char *format, ...)
+{
+    char text[sizeof(load->why->text) - 72];
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(text, sizeof(text), format, args);
+    va_end(args);
+    return why_set(load->why, "%s: %s", load->vm->image, text);
+}
+
+static const struct load_range *find_overlap(const struct load *load, uint64_t start, uint64_t end)
+{
+    for (unsigned i = 0; i < load->range_count; i++) {
+        if (start < load->range[i].end && load->range[i].start < end)
+            return &load->range[i];
+    }
+    return NULL;
+}
+
+bool load_claim(struct load *load, uint64_t start, uint64_t size, const char *what)
+{
+    unsigned long long from = start;
+    unsigned long long bytes = size;
+
+    if (size == 0)
+        return true;
+    if (!guest_ram_at(load->ram, gpa(start), size))
+        return load_fail(load, "%s [0x%llx, +0x%llx) lies outside the VM's %llu MiB of RAM", what,
+                         from, bytes, (unsigned long long)load->vm->memory >> 20);
+    const struct load_range *other = find_overlap(load, start, start + size);
+    if (other)
+        return load_fail(load, "%s [0x%llx, +0x%llx) overlaps the %s [0x%llx, 0x%llx)", what, from,
+                         bytes, other->what, (unsigned long long)other->start,
+                         (unsigned long long)other->end);
+    if (load->range_count == LOAD_RANGES_MAX)
+        return load_fail(load, "more than %d segments and modules", LOAD_RANGES_MAX);
+    load->range[load->range_count++] = (struct load_range){start, start + size, what};
+    return true;
+}
+
+bool load_segment(struct load *load, uint64_t file_offset, uint64_t file_size, uint64_t start,
+                  uint64_t memory_size)
+{
+    if (file_size > memory_size)
+        return load_fail(load, "segment at 0x%llx has more bytes in the file than in memory",
+                         (unsigned long long)start);
+    if (file_offset > load->image->size || file_size > load->image->size - file_offset)
+        return load_fail(load,
+                         "truncated: segment at 0x%llx needs %llu bytes from offset %llu, "
+                         "and the file has %zu",
+                         (unsigned long long)start, (unsigned long long)file_size,
+                         (unsigned long long)file_offset, load->image->size);
+    if (!load_claim(load, start, memory_size, segment_name))
+        return false;
+    if (file_size > 0)
+        memcpy(load_host(load, start), (const char *)load->image->data + file_offset, file_size);
+    return true;
+}
+
+bool load_in_segment(const struct load *load, uint64_t at)
+{
+    const struct load_range *range = find_overlap(load, at, at + 1);
+
+    return range && range->what == segment_name;
+}
+
+uint64_t load_place(struct load *load, uint64_t size, const char *what)
+{
+    uint64_t end = load->ram->low;
+
+    size = align_up(size, PAGE_SIZE);
+    while (end >= size) {
+        uint64_t start = align_down(end - size, PAGE_SIZE);
+        const struct load_range *other = find_overlap(load, start, start + size);
+        if (!other)
+            return load_claim(load, start, size, what) ? start : LOAD_NO_ROOM;
+        end = other->start;
+    }
+    load_fail(load, "no room for the %s (%llu KiB) in the VM's %llu MiB of RAM", what,
+              (unsigned long long)size >> 10, (unsigned long long)load->vm->memory >> 20);
+    return LOAD_NO_ROOM;
+}
+
+void *load_host(const struct load *load, uint64_t at)
+{
+    return guest_ram_at(load->ram, gpa(at), 1);
+}
+
+/* --- which format
+ * --------------------------------------------------------------------------------------- */
+
+static bool is_elf64(const struct module *image)
+{
+    struct elf64_header header;
+
+    if (image->size < sizeof(header))
+        return false;
+    memcpy(&header, image->data, sizeof(header));
+    return header.e_magic == ELF_MAGIC && header.e_class == ELF_CLASS_64;
+}
+
+/*
+ * Multiboot 1 knows ELF32 and headers with addresses. So an ELF64 file that has a Multiboot header
+ * without them is loaded as what it is.
+ */
+bool load_guest(const struct vm_settings *vm, const struct module_list *modules, uint64_t tsc_hz,
+                const struct guest_ram *ram, struct entry_state *entry, struct why *why)
+{
+    struct load load = {.vm = vm,
+                        .modules = modules,
+                        .ram = ram,
+                        .tsc_hz = tsc_hz,
+                        .why = why,
+                        .image = module_find(modules, vm->image)};
+
+    if (!load.image)
+        return load_fail(&load, "there is no such file");
+    *entry = (struct entry_state){.mode = ENTRY_LONG};
+    struct multiboot_place header = multiboot_find_header(load.image);
+    if (header.found && (header.has_addresses || !is_elf64(load.image)))
+        return load_multiboot(&load, header.offset, entry);
+    if (is_elf64(load.image))
+        return load_elf64(&load, entry);
+    return load_fail(&load, "neither an ELF64 file nor one with a Multiboot header (%zu bytes)",
+                     load.image->size);
+}

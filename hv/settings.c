@@ -1,0 +1,434 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * See settings.h. One pass over the lines; keys are rows of two tables, each with the function that
+ * reads its value. A VM's section is checked for what it must have when the next one begins.
+ */
+#include "hv/settings.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LINE_LENGTH_MAX  512
+#define MEMORY_DEFAULT   MIB(64)
+#define MEMORY_MIN       MIB(1)
+#define MEMORY_MAX       (1ull << 46)
+#define TIME_LIMIT_MAX_S (365u * 24 * 3600)
+#define MS_PER_S         1000u
+
+#define LETTERS_AND_DIGITS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+#define NAME_CHARACTERS    LETTERS_AND_DIGITS "-_."
+
+struct parser {
+    const struct module_list *modules;
+    struct settings *out;
+    struct why *why;
+    unsigned line;
+    bool in_global; /* the section is [twofold] */
+    bool seen_global;
+    struct vm_settings *vm; /* the section is this VM's */
+    uint64_t keys_seen;     /* of this section: bit n is row n of its table */
+};
+
+/* Reads a key's value into the settings. On failure it has said why. */
+typedef bool value_reader(struct parser *p, const char *value);
+
+struct key {
+    const char *name;
+    value_reader *read;
+    bool may_repeat;
+};
+
+/* --- messages
+ * ------------------------------------------------------------------------------------------- */
+
+__attribute__((format(printf, 2, 3))) static bool fail(struct parser *p, const char *format, ...)
+{
+    char text[sizeof(p->why->text) - 32];
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(text, sizeof(text), format, args);
+    va_end(args);
+    return why_set(p->why, "%s:%u: %s", SETTINGS_FILE, p->line, text);
+}
+
+/* --- names of values
+ * ------------------------------------------------------------------------------------ */
+
+static const char *const at_end_names[] = {
+    [AT_END_STAY] = "stay",   [AT_END_POWEROFF] = "poweroff", [AT_END_RESET] = "reset",
+    [AT_END_BOCHS] = "bochs", [AT_END_QEMU] = "qemu",
+};
+
+static const char *const feature_names[] = {
+    [FEATURE_VPID] = "vpid",
+    [FEATURE_PREEMPTION_TIMER] = "preemption_timer",
+    [FEATURE_UNRESTRICTED_GUEST] = "unrestricted_guest",
+    [FEATURE_1G_PAGES] = "1g_pages",
+    [FEATURE_2M_PAGES] = "2m_pages",
+    [FEATURE_MONITOR_TRAP_FLAG] = "monitor_trap_flag",
+    [FEATURE_SMEP] = "smep",
+    [FEATURE_SMAP] = "smap",
+    [FEATURE_X2APIC] = "x2apic",
+    [FEATURE_EPT] = "ept",
+};
+_Static_assert(ARRAY_SIZE(feature_names) == FEATURE_COUNT, "a name for each feature");
+
+static const char *const paging_names[] = {[PAGING_NESTED] = "nested"};
+
+static const struct {
+    const char *name;
+    uint64_t bytes;
+} page_sizes[] = {{"4k", PAGE_SIZE}, {"2m", PAGE_SIZE_2M}, {"1g", PAGE_SIZE_1G}};
+
+const char *paging_mode_name(enum paging_mode mode)
+{
+    return paging_names[mode];
+}
+
+const char *page_size_name(uint64_t bytes)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(page_sizes); i++) {
+        if (page_sizes[i].bytes == bytes)
+            return page_sizes[i].name;
+    }
+    return "?";
+}
+
+const char *feature_name(enum feature feature)
+{
+    return feature_names[feature];
+}
+
+/* The index of `word` in `names`, or -1. */
+static int find_name(const char *const *names, size_t count, const char *word)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(names[i], word) == 0)
+            return (int)i;
+    }
+    return -1;
+}
+
+/* --- values
+ * --------------------------------------------------------------------------------------------- */
+
+/* Digits and nothing else before the unit, which *rest gets. False on overflow too. */
+static bool read_number(const char *value, uint64_t *number, const char **rest)
+{
+    char *end;
+
+    if (strspn(value, "0123456789") == 0 || strspn(value, "0123456789") > 18)
+        return false;
+    *number = strtoull(value, &end, 10);
+    *rest = end;
+    return true;
+}
+
+static bool copy_text(struct parser *p, char *to, size_t room, const char *value, const char *what)
+{
+    if (strlen(value) >= room)
+        return fail(p, "%s is longer than %zu characters", what, room - 1);
+    strncpy(to, value, room);
+    return true;
+}
+
+static bool check_module(struct parser *p, const char *name)
+{
+    if (module_find(p->modules, name))
+        return true;
+    return fail(p, "there is no file '%s' in \\twofold\\ on the EFI partition", name);
+}
+
+static bool read_at_end(struct parser *p, const char *value)
+{
+    int found = find_name(at_end_names, ARRAY_SIZE(at_end_names), value);
+
+    if (found < 0)
+        return fail(p, "at_end = %s: must be stay, poweroff, reset, bochs or qemu", value);
+    p->out->at_end = (enum at_end)found;
+    return true;
+}
+
+static bool read_without(struct parser *p, const char *value)
+{
+    while (*value) {
+        char word[32] = "";
+        size_t length = strspn(value, NAME_CHARACTERS);
+        if (length < sizeof(word))
+            memcpy(word, value, length);
+        int found = find_name(feature_names, FEATURE_COUNT, word);
+        if (found < 0)
+            return fail(p, "without = ... %s: no optional feature has this name", value);
+        p->out->without |= 1ull << found;
+        value += length;
+        value += strspn(value, " \t,");
+    }
+    return true;
+}
+
+static bool read_image(struct parser *p, const char *value)
+{
+    return copy_text(p, p->vm->image, sizeof(p->vm->image), value, "image") &&
+           check_module(p, value);
+}
+
+static bool read_args(struct parser *p, const char *value)
+{
+    return copy_text(p, p->vm->args, sizeof(p->vm->args), value, "args");
+}
+
+static bool read_module(struct parser *p, const char *value)
+{
+    struct vm_settings *vm = p->vm;
+
+    if (vm->module_count == VM_MODULES_MAX)
+        return fail(p, "more than %d modules", VM_MODULES_MAX);
+    struct vm_module *module = &vm->module[vm->module_count];
+    size_t length = strcspn(value, " \t");
+    if (length >= sizeof(module->name))
+        return fail(p, "module name is longer than %zu characters", sizeof(module->name) - 1);
+    memcpy(module->name, value, length);
+    module->name[length] = '\0';
+    value += length;
+    value += strspn(value, " \t");
+    if (!copy_text(p, module->args, sizeof(module->args), value, "module arguments") ||
+        !check_module(p, module->name))
+        return false;
+    vm->module_count++;
+    return true;
+}
+
+static bool read_memory(struct parser *p, const char *value)
+{
+    uint64_t number, unit;
+    const char *rest;
+
+    if (!read_number(value, &number, &rest))
+        return fail(p, "memory = %s: must be a number and K, M or G", value);
+    if (strcmp(rest, "K") == 0)
+        unit = KIB(1);
+    else if (strcmp(rest, "M") == 0)
+        unit = MIB(1);
+    else if (strcmp(rest, "G") == 0)
+        unit = GIB(1);
+    else
+        return fail(p, "memory = %s: must be a number and K, M or G", value);
+    if (number > MEMORY_MAX / unit)
+        return fail(p, "memory = %s: more than 64 TiB", value);
+    number *= unit;
+    if (number < MEMORY_MIN)
+        return fail(p, "memory = %s: less than 1M", value);
+    if (!is_aligned(number, PAGE_SIZE))
+        return fail(p, "memory = %s: not a multiple of 4K", value);
+    p->vm->memory = number;
+    return true;
+}
+
+static bool read_paging(struct parser *p, const char *value)
+{
+    int found = find_name(paging_names, ARRAY_SIZE(paging_names), value);
+
+    if (found >= 0) {
+        p->vm->paging = (enum paging_mode)found;
+        return true;
+    }
+    if (strcmp(value, "shadow") == 0 || strcmp(value, "compound") == 0)
+        return fail(p, "paging = %s: not available in this version; only nested is", value);
+    return fail(p, "paging = %s: must be nested", value);
+}
+
+static bool read_ept_page(struct parser *p, const char *value)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(page_sizes); i++) {
+        if (strcmp(page_sizes[i].name, value) == 0) {
+            p->vm->ept_page = page_sizes[i].bytes;
+            return true;
+        }
+    }
+    return fail(p, "ept_page = %s: must be 4k, 2m or 1g", value);
+}
+
+static bool read_cpus(struct parser *p, const char *value)
+{
+    uint64_t number;
+    const char *rest;
+
+    if (!read_number(value, &number, &rest) || *rest || number == 0)
+        return fail(p, "cpus = %s: must be a number from 1", value);
+    if (number != 1)
+        return fail(p, "cpus = %s: not available in this version; only 1 is", value);
+    p->vm->cpus = 1;
+    return true;
+}
+
+static bool read_time_limit(struct parser *p, const char *value)
+{
+    uint64_t number;
+    const char *rest;
+
+    if (!read_number(value, &number, &rest) || (strcmp(rest, "s") != 0 && strcmp(rest, "ms") != 0))
+        return fail(p, "time_limit = %s: must be a number and s or ms", value);
+    uint64_t per_unit = strcmp(rest, "s") == 0 ? MS_PER_S : 1;
+    if (number == 0 || number > (uint64_t)TIME_LIMIT_MAX_S * MS_PER_S / per_unit)
+        return fail(p, "time_limit = %s: must be more than 0 and at most a year", value);
+    p->vm->time_limit_ms = number * per_unit;
+    return true;
+}
+
+/* --- lines
+ * ---------------------------------------------------------------------------------------------- */
+
+static const struct key global_keys[] = {
+    {"at_end", read_at_end, false},
+    {"without", read_without, false},
+};
+
+static const struct key vm_keys[] = {
+    {"image", read_image, false},   {"args", read_args, false},
+    {"module", read_module, true},  {"memory", read_memory, false},
+    {"paging", read_paging, false}, {"ept_page", read_ept_page, false},
+    {"cpus", read_cpus, false},     {"time_limit", read_time_limit, false},
+};
+
+/* What the section that ends here must have had. */
+static bool end_section(struct parser *p)
+{
+    if (p->vm && p->vm->image[0] == '\0') {
+        p->line = p->vm->line;
+        return fail(p, "VM '%s' has no image", p->vm->name);
+    }
+    return true;
+}
+
+static bool begin_vm(struct parser *p, const char *name)
+{
+    struct settings *out = p->out;
+
+    for (unsigned i = 0; i < out->vm_count; i++) {
+        if (strcmp(out->vm[i].name, name) == 0)
+            return fail(p, "a second section [%s]; the first is in line %u", name, out->vm[i].line);
+    }
+    if (out->vm_count == VMS_MAX)
+        return fail(p, "more than %d VMs", VMS_MAX);
+    p->vm = &out->vm[out->vm_count++];
+    *p->vm = (struct vm_settings){
+        .line = p->line,
+        .memory = MEMORY_DEFAULT,
+        .paging = PAGING_NESTED,
+        .ept_page = PAGE_SIZE_1G,
+        .cpus = 1,
+    };
+    return copy_text(p, p->vm->name, sizeof(p->vm->name), name, "the VM's name");
+}
+
+static bool read_section(struct parser *p, char *line, size_t length)
+{
+    if (!end_section(p))
+        return false;
+    if (line[length - 1] != ']')
+        return fail(p, "section without ']' at its end");
+    line[length - 1] = '\0';
+    const char *name = line + 1;
+    if (name[0] == '\0' || strspn(name, NAME_CHARACTERS) != strlen(name))
+        return fail(p, "section name '%s': must be letters, digits, '-', '_' or '.'", name);
+    p->keys_seen = 0;
+    p->in_global = strcmp(name, "twofold") == 0;
+    p->vm = NULL;
+    if (!p->in_global)
+        return begin_vm(p, name);
+    if (p->seen_global)
+        return fail(p, "a second section [twofold]");
+    p->seen_global = true;
+    return true;
+}
+
+static char *trim(char *text)
+{
+    text += strspn(text, " \t");
+    size_t length = strlen(text);
+    while (length > 0 && strchr(" \t\r", text[length - 1]))
+        text[--length] = '\0';
+    return text;
+}
+
+static bool read_key(struct parser *p, char *line)
+{
+    char *equals = strchr(line, '=');
+
+    if (!equals)
+        return fail(p, "'%s': neither [section] nor key = value", line);
+    if (!p->in_global && !p->vm)
+        return fail(p, "a key before the first [section]");
+    *equals = '\0';
+    const char *name = trim(line);
+    const char *value = trim(equals + 1);
+    const struct key *keys = p->in_global ? global_keys : vm_keys;
+    size_t count = p->in_global ? ARRAY_SIZE(global_keys) : ARRAY_SIZE(vm_keys);
+
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(keys[i].name, name) != 0)
+            continue;
+        if ((p->keys_seen >> i & 1) && !keys[i].may_repeat)
+            return fail(p, "'%s' a second time in this section", name);
+        if (*value == '\0')
+            return fail(p, "'%s' has no value", name);
+        p->keys_seen |= 1ull << i;
+        return keys[i].read(p, value);
+    }
+    return fail(p, "unknown key '%s' in section [%s]", name,
+                p->in_global ? "twofold" : p->vm->name);
+}
+
+static bool read_line(struct parser *p, const char *text, size_t length)
+{
+    char buffer[LINE_LENGTH_MAX];
+
+    if (length >= sizeof(buffer))
+        return fail(p, "line is longer than %d characters", LINE_LENGTH_MAX - 1);
+    for (size_t i = 0; i < length; i++) {
+        unsigned char c = (unsigned char)text[i];
+        if ((c < ' ' && c != '\t' && c != '\r') || c == 0x7f)
+            return fail(p, "byte 0x%02x: this is not a text file", c);
+    }
+    memcpy(buffer, text, length);
+    buffer[length] = '\0';
+    char *line = trim(buffer);
+    if (*line == '\0' || *line == ';' || *line == '#')
+        return true;
+    return *line == '[' ? read_section(p, line, strlen(line)) : read_key(p, line);
+}
+
+bool settings_parse(const char *text, size_t len, const struct module_list *modules,
+                    struct settings *out, struct why *why)
+{
+    static const char utf8_mark[] = "\xef\xbb\xbf";
+    struct parser p = {.modules = modules, .out = out, .why = why};
+
+    out->at_end = AT_END_STAY;
+    out->without = 0;
+    out->vm_count = 0;
+    if (len >= 3 && memcmp(text, utf8_mark, 3) == 0) {
+        text += 3;
+        len -= 3;
+    }
+    while (len > 0) {
+        const char *newline = memchr(text, '\n', len);
+        size_t length = newline ? (size_t)(newline - text) : len;
+        p.line++;
+        if (!read_line(&p, text, length))
+            return false;
+        size_t used = newline ? length + 1 : length;
+        text += used;
+        len -= used;
+    }
+    if (!end_section(&p))
+        return false;
+    if (out->vm_count == 0) {
+        p.line = p.line ? p.line : 1;
+        return fail(&p, "no VM: at least one section other than [twofold] is needed");
+    }
+    return true;
+}
