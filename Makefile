@@ -29,13 +29,14 @@ BARE := -std=gnu11 -g -ffreestanding -fno-pic -fno-pie -mno-red-zone -mgeneral-r
 include hv/libc.mk
 include boot/boot.mk
 include guest-tests/guests.mk
+include drivers/font.mk
 include tests/tests.mk
 
 # --- the hypervisor -------------------------------------------------------------------------------------
 
 HV_CFLAGS  := $(BARE) $(WARNINGS) -O2 -mcmodel=kernel -fstack-protector-strong \
               -mstack-protector-guard=global -I. $(LIBC_CFLAGS)
-HV_SOURCES := $(wildcard hv/*.c hv/paging/*.c hv/dev/*.c arch/x86_64/*.c arch/x86_64/*.S drivers/*.c)
+HV_SOURCES := $(wildcard hv/*.c hv/paging/*.c hv/dev/*.c arch/x86_64/*.c arch/x86_64/*.S drivers/*.c drivers/*.S)
 HV_OBJECTS := $(patsubst %,$(BUILD)/hv/%.o,$(basename $(HV_SOURCES)))
 
 $(BUILD)/hv/%.o: %.c $(LIBC_READY)
@@ -46,7 +47,7 @@ $(BUILD)/hv/%.o: %.c $(LIBC_READY)
 $(BUILD)/hv/%.o: %.S
 	@mkdir -p $(@D)
 	@echo "  AS      $<"
-	@$(CC) $(HV_CFLAGS) -D__ASSEMBLER__ -MMD -MP -c -o $@ $<
+	@$(CC) $(HV_CFLAGS) -D__ASSEMBLER__ -DFONT_FILE='"$(FONT)"' -MMD -MP -c -o $@ $<
 
 $(BUILD)/twofold.elf: linker.ld $(HV_OBJECTS) $(LIBC_ARCHIVE) scripts/check-no-sse
 	@echo "  LD      $@"

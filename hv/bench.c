@@ -11,9 +11,10 @@
 #include "hv/vm.h"
 
 #define ROWS_MAX    512u
-#define TOP_REASONS 2u           /* exits by reason that a row of the table has room for */
-#define AUDIT_MAX   (1ull << 20) /* addresses of one AUDIT call: a guest must not hold the machine \
-                                  */
+#define TOP_REASONS 2u /* exits by reason that a row of the table has room for */
+#define AUDIT_MAX                                                                                  \
+    (1ull << 20) /* addresses of one AUDIT call: a guest must not hold the machine                 \
+                  */
 #define CENTS 100u
 
 _Static_assert(EXIT_REASONS_MAX * sizeof(uint64_t) <= PAGE_SIZE, "one page holds the counters");

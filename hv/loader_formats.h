@@ -51,8 +51,12 @@ void *load_host(const struct load *load, uint64_t at);
 bool load_elf64(struct load *load, struct entry_state *entry);
 bool load_multiboot(struct load *load, uint64_t header_offset, struct entry_state *entry);
 
-/* Offset of a Multiboot 1 header in the image's first 8 KiB with a right checksum; false if there
- * is none. */
-bool multiboot_find_header(const struct module *image, uint64_t *offset);
+/* Where a Multiboot 1 header lies: in the image's first 8 KiB, with a right checksum. */
+struct multiboot_place {
+    bool found;
+    bool has_addresses; /* the header says itself where the image goes (the a.out kludge) */
+    uint64_t offset;
+};
+struct multiboot_place multiboot_find_header(const struct module *image);
 
 #endif

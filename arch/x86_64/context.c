@@ -3,12 +3,12 @@
 #include "arch/x86_64/vcpu.h"
 #include "hv/arch.h"
 
-#define FXSAVE_BYTES  512
-#define FCW_RESET     0x37fu  /* after FNINIT, SDM 1 8.1.5 */
-#define MXCSR_RESET   0x1f80u /* SDM 1 10.2.3 */
-#define DR6_RESET     0xffff0ff0ull
-#define XCR0_X87      BIT(0)
-#define XSAVE_ALL     0xffffffffu
+#define FXSAVE_BYTES 512
+#define FCW_RESET    0x37fu  /* after FNINIT, SDM 1 8.1.5 */
+#define MXCSR_RESET  0x1f80u /* SDM 1 10.2.3 */
+#define DR6_RESET    0xffff0ff0ull
+#define XCR0_X87     BIT(0)
+#define XSAVE_ALL    0xffffffffu
 
 /* The first bytes of an FXSAVE or XSAVE area, SDM 1 10.5.1. */
 struct fxsave_header {
@@ -30,7 +30,8 @@ size_t context_fpu_pages(void)
     return (size_t)(align_up(bytes, PAGE_SIZE) / PAGE_SIZE);
 }
 
-/* The state after reset; context->fpu is zeroed memory, whose XSTATE_BV of 0 means initial state. */
+/* The state after reset; context->fpu is zeroed memory, whose XSTATE_BV of 0 means initial state.
+ */
 void context_init(struct guest_context *context)
 {
     struct fxsave_header *fpu = context->fpu;

@@ -5,9 +5,9 @@
 #include "hv/memory.h"
 
 /* EPTP, SDM 3C table 25-9 */
-#define EPTP_MEMORY_WB   6ull
-#define EPTP_LEVELS(n)   ((uint64_t)((n)-1) << 3)
-#define EPT_LEVELS       4u
+#define EPTP_MEMORY_WB 6ull
+#define EPTP_LEVELS(n) ((uint64_t)((n)-1) << 3)
+#define EPT_LEVELS     4u
 
 static const struct ptab_format ept_format = {.present = EPT_RWX, .table = EPT_RWX};
 
@@ -30,7 +30,8 @@ bool ept_create(struct vm *vm, struct why *why)
         ptab_destroy(ept);
         return why_set(why, "no memory for EPT");
     }
-    /* EPT's own accessed and dirty flags stay off: with them, a walk of a guest table is a write to it. */
+    /* EPT's own accessed and dirty flags stay off: with them, a walk of a guest table is a write to
+     * it. */
     vm->arch->eptp = ept->root.v | EPTP_MEMORY_WB | EPTP_LEVELS(EPT_LEVELS);
     ept_invalidate(vm);
     return true;

@@ -7,10 +7,12 @@
 #include "hv/arch.h"
 #include "hv/console.h"
 
-/* Exits between two looks at the time limit, which the timer alone would miss in a flood of exits. */
+/* Exits between two looks at the time limit, which the timer alone would miss in a flood of exits.
+ */
 #define EXITS_PER_TIME_CHECK 4096u
 
-/* --- leaving an instruction ----------------------------------------------------------------------------- */
+/* --- leaving an instruction
+ * ----------------------------------------------------------------------------- */
 
 void exit_skip_bytes(uint64_t length)
 {
@@ -28,11 +30,13 @@ void exit_skip_instruction(void)
     exit_skip_bytes(vmread(VMCS_EXIT_INSTRUCTION_LENGTH));
 }
 
-/* --- events --------------------------------------------------------------------------------------------- */
+/* --- events
+ * --------------------------------------------------------------------------------------------- */
 
 static bool pushes_error_code(uint8_t vector)
 {
-    return vector == VECTOR_DF || (vector >= VECTOR_TS && vector <= VECTOR_PF) || vector == VECTOR_AC;
+    return vector == VECTOR_DF || (vector >= VECTOR_TS && vector <= VECTOR_PF) ||
+           vector == VECTOR_AC;
 }
 
 /* SDM 3A table 6-4 */
@@ -65,7 +69,8 @@ void exit_inject(struct vcpu *vcpu, uint8_t vector, uint32_t error_code)
     if ((vectoring & INTERRUPTION_VALID) &&
         (vectoring & INTERRUPTION_TYPE) == INTERRUPTION_HARDWARE) {
         if (first == VECTOR_DF) {
-            vm_stop(vcpu->vm, "triple fault: exception %u while a double fault was delivered", vector);
+            vm_stop(vcpu->vm, "triple fault: exception %u while a double fault was delivered",
+                    vector);
             return;
         }
         if ((is_contributory(first) && is_contributory(vector)) ||
@@ -84,22 +89,8 @@ void exit_inject_fault(struct vcpu *vcpu, const struct guest_fault *fault)
     exit_inject(vcpu, fault->vector, fault->error_code);
 }
 
-void exit_redeliver(void)
-{
-    uint32_t vectoring = vmread32(VMCS_IDT_VECTORING);
-
-    if (!(vectoring & INTERRUPTION_VALID))
-        return;
-    /* Delivery of an NMI blocks NMIs only once it has succeeded. */
-    if ((vectoring & INTERRUPTION_TYPE) == INTERRUPTION_NMI)
-        vmwrite(VMCS_GUEST_INTERRUPTIBILITY,
-                vmread(VMCS_GUEST_INTERRUPTIBILITY) & ~(uint64_t)BLOCKING_NMI);
-    /* Bit 12 is undefined here and must be 0 for entry. */
-    inject_event(vectoring & ~INTERRUPTION_NMI_UNBLOCK, vmread32(VMCS_IDT_VECTORING_ERROR_CODE),
-                 vmread(VMCS_EXIT_INSTRUCTION_LENGTH));
-}
-
-/* --- small handlers ------------------------------------------------------------------------------------- */
+/* --- small handlers
+ * ------------------------------------------------------------------------------------- */
 
 static bool exit_vmcall(struct vcpu *vcpu)
 {
@@ -154,7 +145,8 @@ static bool exit_task_switch(struct vcpu *vcpu)
     return true;
 }
 
-/* --- the table ------------------------------------------------------------------------------------------ */
+/* --- the table
+ * ------------------------------------------------------------------------------------------ */
 
 static const struct {
     const char *name;
@@ -247,7 +239,8 @@ bool vmx_handle_exit(struct vcpu *vcpu)
     return vcpu->vm->end == VM_RUNNING;
 }
 
-/* --- the dump ------------------------------------------------------------------------------------------- */
+/* --- the dump
+ * ------------------------------------------------------------------------------------------- */
 
 static void dump_segment(const char *name, enum vmcs_segment segment)
 {
@@ -277,15 +270,16 @@ void arch_vcpu_dump(const struct vcpu *vcpu)
 
     for (unsigned i = 0; i < GPR_COUNT; i++) {
         uint64_t value = i == GPR_RSP ? vmread(VMCS_GUEST_RSP) : vcpu->gpr[i];
-        console_printf("%s %016llx%s", names[i], (unsigned long long)value, i % 4 == 3 ? "\n" : " ");
+        console_printf("%s %016llx%s", names[i], (unsigned long long)value,
+                       i % 4 == 3 ? "\n" : " ");
     }
-    console_printf("rip %016llx rflags %08llx efer %04llx cr2 %016llx\n",
-                   (unsigned long long)vmread(VMCS_GUEST_RIP),
-                   (unsigned long long)vmread(VMCS_GUEST_RFLAGS),
-                   (unsigned long long)vmread(VMCS_GUEST_EFER), (unsigned long long)vcpu->arch->context.cr2);
-    console_printf("cr0 %08llx cr3 %016llx cr4 %08llx\n", (unsigned long long)vmread(VMCS_GUEST_CR0),
-                   (unsigned long long)vmread(VMCS_GUEST_CR3),
-                   (unsigned long long)vmread(VMCS_GUEST_CR4));
+    console_printf(
+        "rip %016llx rflags %08llx efer %04llx cr2 %016llx\n",
+        (unsigned long long)vmread(VMCS_GUEST_RIP), (unsigned long long)vmread(VMCS_GUEST_RFLAGS),
+        (unsigned long long)vmread(VMCS_GUEST_EFER), (unsigned long long)vcpu->arch->context.cr2);
+    console_printf(
+        "cr0 %08llx cr3 %016llx cr4 %08llx\n", (unsigned long long)vmread(VMCS_GUEST_CR0),
+        (unsigned long long)vmread(VMCS_GUEST_CR3), (unsigned long long)vmread(VMCS_GUEST_CR4));
     dump_segment("cs", SEG_CS);
     dump_segment("ss", SEG_SS);
     console_printf("exit reason 0x%x qualification %016llx linear %016llx physical %016llx\n",

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * VM exits. exit.c dispatches by reason from one table; each handler does its work and says whether it
- * could. The handlers of one kind share a file: exit_cpu.c (CPUID, MSRs, control registers, exceptions),
- * exit_io.c (ports), exit_memory.c (EPT violations).
+ * VM exits. exit.c dispatches by reason from one table; each handler does its work and says whether
+ * it could. The handlers of one kind share a file: exit_cpu.c (CPUID, MSRs, control registers,
+ * exceptions), exit_io.c (ports), exit_memory.c (EPT violations).
  */
 #ifndef ARCH_EXIT_H
 #define ARCH_EXIT_H
@@ -10,7 +10,8 @@
 #include "arch/x86_64/guest_memory.h"
 #include "arch/x86_64/vcpu.h"
 
-/* True: the guest may go on (or vm->end says that it may not). False: nothing here can handle it. */
+/* True: the guest may go on (or vm->end says that it may not). False: nothing here can handle it.
+ */
 typedef bool exit_handler(struct vcpu *vcpu);
 
 /* exit.c */
@@ -22,14 +23,11 @@ void exit_skip_instruction(void);
 void exit_skip_bytes(uint64_t length);
 
 /*
- * Have the guest take an exception at its present RIP. When the exit itself happened while an event was
- * delivered, the two become a double or triple fault as SDM 3A table 6-5 has it.
+ * Have the guest take an exception at its present RIP. When the exit itself happened while an event
+ * was delivered, the two become a double or triple fault as SDM 3A table 6-5 has it.
  */
 void exit_inject(struct vcpu *vcpu, uint8_t vector, uint32_t error_code);
 void exit_inject_fault(struct vcpu *vcpu, const struct guest_fault *fault);
-
-/* An event whose delivery was cut short by this exit is delivered anew, SDM 3C 28.2.4 and 27.6.1. */
-void exit_redeliver(void);
 
 /* exit_cpu.c */
 exit_handler exit_exception, exit_cpuid, exit_rdmsr, exit_wrmsr, exit_cr_access, exit_xsetbv,

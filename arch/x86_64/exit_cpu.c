@@ -5,7 +5,8 @@
 #include "hv/arch.h"
 #include "hv/console.h"
 
-/* --- exceptions ----------------------------------------------------------------------------------------- */
+/* --- exceptions
+ * ----------------------------------------------------------------------------------------- */
 
 /* Exit qualification of a #DB, SDM 3C table 28-1: as in DR6 */
 #define DB_B0_3 0xfull
@@ -14,8 +15,9 @@
 #define DR7_GD  BIT(13)
 
 /*
- * A #DB that exits has changed neither DR6 nor DR7, and its injection does not either: do here what its
- * delivery would have done (SDM 3A 17.2.3: B0 to B3 are replaced, BD and BS accumulate; 17.2.4: GD is cleared).
+ * A #DB that exits has changed neither DR6 nor DR7, and its injection does not either: do here what
+ * its delivery would have done (SDM 3A 17.2.3: B0 to B3 are replaced, BD and BS accumulate; 17.2.4:
+ * GD is cleared).
  */
 static void inject_debug_exception(struct vcpu *vcpu)
 {
@@ -49,13 +51,14 @@ bool exit_exception(struct vcpu *vcpu)
     }
 }
 
-/* --- instructions --------------------------------------------------------------------------------------- */
+/* --- instructions
+ * --------------------------------------------------------------------------------------- */
 
 bool exit_cpuid(struct vcpu *vcpu)
 {
     uint64_t *gpr = vcpu->gpr;
-    struct cpuid_regs r = guest_cpuid((uint32_t)gpr[GPR_RAX], (uint32_t)gpr[GPR_RCX],
-                                      vmread(VMCS_GUEST_CR4));
+    struct cpuid_regs r =
+        guest_cpuid((uint32_t)gpr[GPR_RAX], (uint32_t)gpr[GPR_RCX], vmread(VMCS_GUEST_CR4));
 
     gpr[GPR_RAX] = r.eax;
     gpr[GPR_RBX] = r.ebx;
@@ -127,11 +130,12 @@ bool exit_privileged(struct vcpu *vcpu)
     return true;
 }
 
-/* --- control registers ---------------------------------------------------------------------------------- */
+/* --- control registers
+ * ---------------------------------------------------------------------------------- */
 
 /* Exit qualification, SDM 3C table 28-3 */
 enum cr_access { CR_MOV_TO, CR_MOV_FROM, CR_CLTS, CR_LMSW };
-#define CR_NUMBER(q)      ((unsigned)(q) & 15)
+#define CR_NUMBER(q)      ((unsigned)(q)&15)
 #define CR_ACCESS_TYPE(q) ((enum cr_access)((q) >> 4 & 3))
 #define CR_REGISTER(q)    ((unsigned)((q) >> 8) & 15)
 #define CR_LMSW_SOURCE(q) ((q) >> 16 & 0xffff)
@@ -172,8 +176,9 @@ static uint64_t guest_cr0(void)
 }
 
 /*
- * PAE paging loads four PDPTEs from memory into registers, and a reserved bit in a present one is #GP
- * (SDM 3A 4.4.1). The processor does so on a MOV to CR3 that does not exit; where we emulate, we do.
+ * PAE paging loads four PDPTEs from memory into registers, and a reserved bit in a present one is
+ * #GP (SDM 3A 4.4.1). The processor does so on a MOV to CR3 that does not exit; where we emulate,
+ * we do.
  */
 static bool load_pdptes(struct vcpu *vcpu, uint64_t cr3)
 {
@@ -197,7 +202,8 @@ static bool enter_long_mode(void)
 
     if (!(vmread(VMCS_GUEST_CR4) & CR4_PAE) || (vmread32(VMCS_GUEST_CS_ACCESS) & ACCESS_L))
         return false;
-    /* A 16-bit TSS may stay loaded in IA-32e mode until LTR, but VM entry wants the type of a 64-bit one. */
+    /* A 16-bit TSS may stay loaded in IA-32e mode until LTR, but VM entry wants the type of a
+     * 64-bit one. */
     if ((tr & ACCESS_TYPE) == TSS_BUSY_16)
         vmwrite(vmcs_nth(VMCS_GUEST_ES_ACCESS, SEG_TR), (tr & ~ACCESS_TYPE) | TSS_BUSY);
     vmwrite(VMCS_GUEST_EFER, vmread(VMCS_GUEST_EFER) | EFER_LMA);

@@ -4,7 +4,7 @@
 #include "hv/dev/pio.h"
 
 /* Exit qualification, SDM 3C table 28-5 */
-#define IO_BYTES(q) ((unsigned)((q) & 7) + 1)
+#define IO_BYTES(q) ((unsigned)((q)&7) + 1)
 #define IO_IN       BIT(3)
 #define IO_STRING   BIT(4)
 #define IO_REP      BIT(5)
@@ -15,7 +15,8 @@
 
 #define RFLAGS_DF BIT(10)
 
-/* Elements of one REP string instruction that one exit serves: a guest's loop must not hold the machine. */
+/* Elements of one REP string instruction that one exit serves: a guest's loop must not hold the
+ * machine. */
 #define STRING_ELEMENTS_PER_EXIT 4096u
 
 static uint64_t value_mask(unsigned bytes)

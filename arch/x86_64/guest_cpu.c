@@ -8,30 +8,32 @@
 #include "hv/console.h"
 #include "hv/guest_abi.h"
 
-/* --- CPUID: what is offered, by register; all else reads 0 ---------------------------------------------- */
+/* --- CPUID: what is offered, by register; all else reads 0
+ * ---------------------------------------------- */
 
-/* SSE3, PCLMULQDQ, SSSE3, FMA, CX16, PCID, SSE4.1, SSE4.2, MOVBE, POPCNT, AES, XSAVE, OSXSAVE (replaced),
- * AVX, F16C, RDRAND */
+/* SSE3, PCLMULQDQ, SSSE3, FMA, CX16, PCID, SSE4.1, SSE4.2, MOVBE, POPCNT, AES, XSAVE, OSXSAVE
+ * (replaced), AVX, F16C, RDRAND */
 #define OFFER_1_ECX                                                                                \
     (BIT(0) | BIT(1) | BIT(9) | BIT(12) | BIT(13) | CPUID1_ECX_PCID | BIT(19) | BIT(20) |          \
      BIT(22) | BIT(23) | BIT(25) | CPUID1_ECX_XSAVE | BIT(28) | BIT(29) | BIT(30))
-/* FPU, VME, DE, PSE, TSC, MSR, PAE, CX8, SEP, PGE, CMOV, PAT, PSE-36, CLFLUSH, MMX, FXSR, SSE, SSE2, SS */
+/* FPU, VME, DE, PSE, TSC, MSR, PAE, CX8, SEP, PGE, CMOV, PAT, PSE-36, CLFLUSH, MMX, FXSR, SSE,
+ * SSE2, SS */
 #define OFFER_1_EDX                                                                                \
     (BIT(0) | BIT(1) | BIT(2) | BIT(3) | BIT(4) | BIT(5) | BIT(6) | BIT(8) | BIT(11) | BIT(13) |   \
      BIT(15) | BIT(16) | BIT(17) | BIT(19) | BIT(23) | BIT(24) | BIT(25) | BIT(26) | BIT(27))
-/* FSGSBASE, BMI1, AVX2, FDP, SMEP, BMI2, ERMS, INVPCID, no FPU CS/DS, AVX-512 F/DQ, RDSEED, ADX, SMAP,
- * AVX-512 IFMA, CLFLUSHOPT, CLWB, AVX-512 CD, SHA, AVX-512 BW/VL */
+/* FSGSBASE, BMI1, AVX2, FDP, SMEP, BMI2, ERMS, INVPCID, no FPU CS/DS, AVX-512 F/DQ, RDSEED, ADX,
+ * SMAP, AVX-512 IFMA, CLFLUSHOPT, CLWB, AVX-512 CD, SHA, AVX-512 BW/VL */
 #define OFFER_7_EBX                                                                                \
     (CPUID7_EBX_FSGSBASE | BIT(3) | BIT(5) | BIT(6) | CPUID7_EBX_SMEP | BIT(8) | BIT(9) |          \
      CPUID7_EBX_INVPCID | BIT(13) | BIT(16) | BIT(17) | BIT(18) | BIT(19) | CPUID7_EBX_SMAP |      \
      BIT(21) | BIT(23) | BIT(24) | BIT(28) | BIT(29) | BIT(30) | BIT(31))
-/* AVX-512 VBMI, UMIP, PKU, OSPKE (replaced), AVX-512 VBMI2, GFNI, VAES, VPCLMULQDQ, VNNI, BITALG, VPOPCNTDQ,
- * RDPID (with RDTSCP only) */
+/* AVX-512 VBMI, UMIP, PKU, OSPKE (replaced), AVX-512 VBMI2, GFNI, VAES, VPCLMULQDQ, VNNI, BITALG,
+ * VPOPCNTDQ, RDPID (with RDTSCP only) */
 #define OFFER_7_ECX                                                                                \
     (BIT(1) | CPUID7_ECX_UMIP | CPUID7_ECX_PKU | BIT(6) | BIT(8) | BIT(9) | BIT(10) | BIT(11) |    \
      BIT(12) | BIT(14) | CPUID7_ECX_RDPID)
-#define CPUID7_ECX_RDPID BIT(22)
-#define CPUID7_ECX_OSPKE BIT(4)
+#define CPUID7_ECX_RDPID   BIT(22)
+#define CPUID7_ECX_OSPKE   BIT(4)
 #define CPUID1_ECX_OSXSAVE BIT(27)
 /* Fast short REP MOV; nothing of speculation control, whose MSRs are not offered */
 #define OFFER_7_EDX BIT(4)
@@ -44,13 +46,13 @@
     (BIT(11) | CPUID_EXT1_EDX_NX | CPUID_EXT1_EDX_1G | CPUID_EXT1_EDX_RDTSCP | BIT(29))
 #define OFFER_EXT7_EDX BIT(8) /* invariant TSC */
 
-#define CPUID1_EBX_APIC_ID     0xff000000u
-#define CPUID1_EBX_LOGICAL     0x00ff0000u
-#define CPUID4_EAX_SHARING     0xffffc000u /* processors that share the cache, cores in the package */
-#define LEAF_HIGHEST           0x16u
-#define LEAF_EXT               0x80000000u
-#define LEAF_EXT_HIGHEST       0x80000008u
-#define PHYSICAL_BITS_DEFAULT  36u
+#define CPUID1_EBX_APIC_ID    0xff000000u
+#define CPUID1_EBX_LOGICAL    0x00ff0000u
+#define CPUID4_EAX_SHARING    0xffffc000u /* processors that share the cache, cores in the package */
+#define LEAF_HIGHEST          0x16u
+#define LEAF_EXT              0x80000000u
+#define LEAF_EXT_HIGHEST      0x80000008u
+#define PHYSICAL_BITS_DEFAULT 36u
 
 static struct cpuid_regs basic_leaf(uint32_t leaf, uint32_t subleaf, uint64_t cr4)
 {
@@ -64,7 +66,8 @@ static struct cpuid_regs basic_leaf(uint32_t leaf, uint32_t subleaf, uint64_t cr
     case 0x1:
         r.ebx &= ~(CPUID1_EBX_APIC_ID | CPUID1_EBX_LOGICAL);
         r.ecx &= OFFER_1_ECX;
-        r.ecx |= (uint32_t)CPUID1_ECX_HYPERVISOR | (cr4 & CR4_OSXSAVE ? (uint32_t)CPUID1_ECX_OSXSAVE : 0);
+        r.ecx |= (uint32_t)CPUID1_ECX_HYPERVISOR |
+                 (cr4 & CR4_OSXSAVE ? (uint32_t)CPUID1_ECX_OSXSAVE : 0);
         r.edx &= OFFER_1_EDX;
         return r;
     case 0x2: /* caches */
@@ -157,16 +160,18 @@ bool guest_has_1g_pages(void)
     return (cpuid(0x80000001, 0).edx & CPUID_EXT1_EDX_1G) != 0;
 }
 
-/* --- control registers ---------------------------------------------------------------------------------- */
+/* --- control registers
+ * ---------------------------------------------------------------------------------- */
 
 /*
- * PG is owned to keep EFER.LMA, the entry controls and the PDPTE registers in step with it; CD and NW,
- * because a guest must not turn off the machine's caches; PE where it cannot change.
+ * PG is owned to keep EFER.LMA, the entry controls and the PDPTE registers in step with it; CD and
+ * NW, because a guest must not turn off the machine's caches; PE where it cannot change.
  */
 uint64_t guest_cr0_owned(void)
 {
-    return CR0_PG | CR0_CD | CR0_NW | CR0_NE | (vmx.unrestricted_guest ? 0 : CR0_PE) |
-           ~(CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_WP | CR0_AM);
+    uint64_t free = CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_WP | CR0_AM;
+
+    return vmx.unrestricted_guest ? ~free : ~free | CR0_PE;
 }
 
 uint64_t guest_cr0_real(uint64_t cr0)
@@ -223,7 +228,9 @@ bool guest_xcr0_valid(uint64_t value)
            all_or_none(value, XCR0_AVX512) && all_or_none(value, XCR0_AMX);
 }
 
-/* --- MSRs ----------------------------------------------------------------------------------------------- */
+/* --- MSRs
+ * -----------------------------------------------------------------------------------------------
+ */
 
 #define MISC_ENABLE_FAST_STRINGS BIT(0)
 #define MISC_ENABLE_NO_BTS       BIT(11)

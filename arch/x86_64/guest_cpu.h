@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The processor that a guest sees: what CPUID tells, which bits of CR0, CR4, EFER and XCR0 it may set,
- * which MSRs there are. All of it follows from the real processor, less what Twofold does not offer.
+ * The processor that a guest sees: what CPUID tells, which bits of CR0, CR4, EFER and XCR0 it may
+ * set, which MSRs there are. All of it follows from the real processor, less what Twofold does not
+ * offer.
  */
 #ifndef ARCH_GUEST_CPU_H
 #define ARCH_GUEST_CPU_H
@@ -16,7 +17,8 @@ struct cpuid_regs guest_cpuid(uint32_t leaf, uint32_t subleaf, uint64_t cr4);
 unsigned guest_physical_bits(void);
 bool guest_has_1g_pages(void);
 
-/* Bits of CR0 and CR4 that the hypervisor owns: the guest reads them from the shadow, and changing one exits. */
+/* Bits of CR0 and CR4 that the hypervisor owns: the guest reads them from the shadow, and changing
+ * one exits. */
 uint64_t guest_cr0_owned(void);
 uint64_t guest_cr4_owned(void);
 

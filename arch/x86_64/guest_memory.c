@@ -10,7 +10,8 @@
 
 #define CANONICAL_SHIFT 47 /* bits 63:47 are equal with 4-level paging, SDM 1 3.3.7.1 */
 
-/* --- guest-physical memory for the walker --------------------------------------------------------------- */
+/* --- guest-physical memory for the walker
+ * --------------------------------------------------------------- */
 
 static uint64_t read_entry(void *context, gpa_t at, unsigned bytes)
 {
@@ -88,7 +89,8 @@ void arch_walk_setup(const struct vcpu *vcpu, struct walk_registers *registers,
     };
 }
 
-/* --- linear addresses ----------------------------------------------------------------------------------- */
+/* --- linear addresses
+ * ----------------------------------------------------------------------------------- */
 
 static bool is_canonical(uint64_t at)
 {
@@ -151,16 +153,16 @@ bool guest_read(const struct vcpu *vcpu, gva_t at, void *to, uint64_t len, unsig
     return copy(vcpu, at, to, len, access, FROM_GUEST, fault);
 }
 
-bool guest_write(const struct vcpu *vcpu, gva_t at, const void *from, uint64_t len,
-                 unsigned access, struct guest_fault *fault)
+bool guest_write(const struct vcpu *vcpu, gva_t at, const void *from, uint64_t len, unsigned access,
+                 struct guest_fault *fault)
 {
     return copy(vcpu, at, (uint8_t *)(uintptr_t)from, len, access | WALK_WRITE, TO_GUEST, fault);
 }
 
 uint64_t guest_fetch(const struct vcpu *vcpu, uint8_t *to, uint64_t room)
 {
-    bool is_64 = (vmread(VMCS_GUEST_EFER) & EFER_LMA) &&
-                 (vmread32(VMCS_GUEST_CS_ACCESS) & ACCESS_L);
+    bool is_64 =
+        (vmread(VMCS_GUEST_EFER) & EFER_LMA) && (vmread32(VMCS_GUEST_CS_ACCESS) & ACCESS_L);
     uint64_t rip = vmread(VMCS_GUEST_RIP);
     gva_t at = gva(is_64 ? rip : (uint32_t)(vmread(VMCS_GUEST_CS_BASE) + rip));
     unsigned access = guest_access_rights() | WALK_FETCH;
@@ -169,7 +171,8 @@ uint64_t guest_fetch(const struct vcpu *vcpu, uint8_t *to, uint64_t room)
 
     if (!guest_read(vcpu, at, to, first, access, &fault))
         return 0;
-    if (first < room && guest_read(vcpu, gva_add(at, first), to + first, room - first, access, &fault))
+    if (first < room &&
+        guest_read(vcpu, gva_add(at, first), to + first, room - first, access, &fault))
         return room;
     return first;
 }

@@ -9,9 +9,9 @@
 #define PERIODS_PER_SECOND 100u /* how late a time limit may be noticed: 10 ms */
 
 /*
- * The preemption timer counts down at TSC >> shift from the VMCS field at each VM entry (SDM 3C 26.5.1):
- * without "save VMX-preemption timer value" the field keeps what is written here. Exits that come more often
- * than the period keep it from firing; then exit.c looks at the clock.
+ * The preemption timer counts down at TSC >> shift from the VMCS field at each VM entry (SDM
+ * 3C 26.5.1): without "save VMX-preemption timer value" the field keeps what is written here. Exits
+ * that come more often than the period keep it from firing; then exit.c looks at the clock.
  */
 static uint64_t period_ticks(void)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Bringing a running guest back to the hypervisor in time: the VMX-preemption timer where there is one,
- * else the local APIC's timer, whose interrupt exits.
+ * Bringing a running guest back to the hypervisor in time: the VMX-preemption timer where there is
+ * one, else the local APIC's timer, whose interrupt exits.
  */
 #ifndef ARCH_TIMER_H
 #define ARCH_TIMER_H

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Making and running virtual processors: the VMCS as it is at the start, and the loop around VM entry.
+ * Making and running virtual processors: the VMCS as it is at the start, and the loop around VM
+ * entry.
  */
 #include "arch/x86_64/vcpu.h"
 
@@ -17,7 +18,8 @@
 #define DR7_RESET      0x400ull
 #define SEGMENTS       8u
 
-/* --- MSR bitmap, SDM 3C 25.6.9: 4 bitmaps of 1 KiB, read low, read high, write low, write high ---------- */
+/* --- MSR bitmap, SDM 3C 25.6.9: 4 bitmaps of 1 KiB, read low, read high, write low, write high
+ * ---------- */
 
 #define BITMAP_READ_LOW   0x000u
 #define BITMAP_READ_HIGH  0x400u
@@ -27,16 +29,15 @@
 
 /* MSRs that are the guest's own: in the VMCS, or in struct guest_context. */
 static const uint32_t direct_msrs[] = {
-    MSR_SYSENTER_CS, MSR_SYSENTER_ESP, MSR_SYSENTER_EIP, MSR_PAT,     MSR_STAR,
-    MSR_LSTAR,       MSR_CSTAR,        MSR_FMASK,        MSR_FS_BASE, MSR_GS_BASE,
-    MSR_KERNEL_GS_BASE,
+    MSR_SYSENTER_CS, MSR_SYSENTER_ESP, MSR_SYSENTER_EIP, MSR_PAT,     MSR_STAR,           MSR_LSTAR,
+    MSR_CSTAR,       MSR_FMASK,        MSR_FS_BASE,      MSR_GS_BASE, MSR_KERNEL_GS_BASE,
 };
 
 static void bitmap_clear(uint8_t *bitmap, unsigned offset, uint32_t msr)
 {
     uint32_t bit = msr % MSR_HIGH_FIRST;
 
-    bitmap[offset + bit / 8] &= (uint8_t)~(1u << bit % 8);
+    bitmap[offset + bit / 8] &= (uint8_t) ~(1u << bit % 8);
 }
 
 static void let_through(uint8_t *bitmap, uint32_t msr)
@@ -57,7 +58,8 @@ static void fill_msr_bitmap(uint8_t *bitmap)
         let_through(bitmap, MSR_TSC_AUX);
 }
 
-/* --- the VMCS ------------------------------------------------------------------------------------------- */
+/* --- the VMCS
+ * ------------------------------------------------------------------------------------------- */
 
 static bool vmcs_load(void *vmcs)
 {
@@ -109,7 +111,8 @@ static void set_controls(const struct vm *vm)
     vmwrite(VMCS_PROC_CONTROLS2, vmx.proc2);
     vmwrite(VMCS_EXIT_CONTROLS, vmx.exit);
     vmwrite(VMCS_ENTRY_CONTROLS, vmx.entry);
-    /* Never delivered without an exit: #AC and #DB could be delivered for ever, #MC is the machine's. */
+    /* Never delivered without an exit: #AC and #DB could be delivered for ever, #MC is the
+     * machine's. */
     vmwrite(VMCS_EXCEPTION_BITMAP, BIT(VECTOR_DB) | BIT(VECTOR_AC) | BIT(VECTOR_MC));
     vmwrite(VMCS_PF_ERROR_MASK, 0);
     vmwrite(VMCS_PF_ERROR_MATCH, 0);
@@ -127,8 +130,8 @@ static void set_controls(const struct vm *vm)
         vmwrite(VMCS_VPID, vm->arch->vpid);
 }
 
-static void set_segment(enum vmcs_segment segment, uint16_t selector, uint64_t base,
-                        uint32_t limit, uint32_t access)
+static void set_segment(enum vmcs_segment segment, uint16_t selector, uint64_t base, uint32_t limit,
+                        uint32_t access)
 {
     vmwrite(vmcs_nth(VMCS_GUEST_ES_SELECTOR, segment), selector);
     vmwrite(vmcs_nth(VMCS_GUEST_ES_BASE, segment), base);
@@ -211,7 +214,8 @@ void vcpu_set_pdptes(const uint64_t pdpte[4])
         vmwrite(vmcs_nth(VMCS_GUEST_PDPTE0, i), pdpte[i]);
 }
 
-/* --- life and death ------------------------------------------------------------------------------------- */
+/* --- life and death
+ * ------------------------------------------------------------------------------------- */
 
 void arch_vm_destroy(struct vm *vm)
 {
@@ -266,8 +270,9 @@ static bool create_vcpu(struct vm *vm, const struct entry_state *entry, struct w
 static bool create(struct vm *vm, const struct entry_state *entry, struct why *why)
 {
     if (entry->mode == ENTRY_PROTECTED && !vmx.unrestricted_guest)
-        return why_set(why, "%s starts without paging, which needs the VT-x feature 'unrestricted "
-                            "guest', and this processor lacks it; ELF64 images can run here",
+        return why_set(why,
+                       "%s starts without paging, which needs the VT-x feature 'unrestricted "
+                       "guest', and this processor lacks it; ELF64 images can run here",
                        vm->settings->image);
     vm->arch = host_pages_alloc(1);
     if (!vm->arch)

@@ -2,9 +2,9 @@
 /*
  * The processor's side of VMs and virtual processors.
  *
- * State that VT-x does not switch (general registers aside: x87 to AVX-512 state, XCR0, the SYSCALL MSRs, CR2,
- * DR0 to DR3, DR6, TSC_AUX) is the guest's as long as its virtual processor is loaded: the hypervisor uses
- * none of it, so an exit saves nothing but the general registers.
+ * State that VT-x does not switch (general registers aside: x87 to AVX-512 state, XCR0, the SYSCALL
+ * MSRs, CR2, DR0 to DR3, DR6, TSC_AUX) is the guest's as long as its virtual processor is loaded:
+ * the hypervisor uses none of it, so an exit saves nothing but the general registers.
  */
 #ifndef ARCH_VCPU_H
 #define ARCH_VCPU_H
@@ -16,10 +16,10 @@
 #include "hv/vm.h"
 
 /* EPT entries, SDM 3C tables 28-1 to 28-6 */
-#define EPT_READ     BIT(0)
-#define EPT_WRITE    BIT(1)
-#define EPT_EXECUTE  BIT(2)
-#define EPT_RWX      (EPT_READ | EPT_WRITE | EPT_EXECUTE)
+#define EPT_READ      BIT(0)
+#define EPT_WRITE     BIT(1)
+#define EPT_EXECUTE   BIT(2)
+#define EPT_RWX       (EPT_READ | EPT_WRITE | EPT_EXECUTE)
 #define EPT_MEMORY_WB (6ull << 3)
 
 struct arch_vm {
@@ -29,7 +29,8 @@ struct arch_vm {
     uint16_t vpid; /* 0 without VPID */
 };
 
-/* What of the guest lies in the processor while its virtual processor is loaded, and here while not. */
+/* What of the guest lies in the processor while its virtual processor is loaded, and here while
+ * not. */
 struct guest_context {
     uint64_t cr2, dr[4], dr6;
     uint64_t xcr0;
@@ -53,7 +54,8 @@ unsigned ept_references(const struct vm *vm, gpa_t at);
 void ept_invalidate(const struct vm *vm);
 
 /* vcpu.c */
-/* Forget the translations of the guest's own tables (a MOV to CR0, CR3 or CR4 that was emulated). */
+/* Forget the translations of the guest's own tables (a MOV to CR0, CR3 or CR4 that was emulated).
+ */
 void vcpu_flush_tlb(struct vcpu *vcpu);
 void vcpu_set_pdptes(const uint64_t pdpte[4]);
 

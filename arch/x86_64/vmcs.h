@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The VMCS: field encodings (SDM 3D appendix B), control bits (SDM 3C chapter 25), exit reasons (appendix C). */
+/* The VMCS: field encodings (SDM 3D appendix B), control bits (SDM 3C chapter 25), exit reasons
+ * (appendix C). */
 #ifndef ARCH_VMCS_H
 #define ARCH_VMCS_H
 
@@ -189,8 +190,8 @@ enum vmcs_segment { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS, SEG_LDTR, SE
 #define EPT_VIOLATION_FINAL        (1u << 8) /* with LINEAR_VALID: the access itself, not a table's */
 #define EPT_VIOLATION_NMI_UNBLOCK  (1u << 12)
 
-#define EXIT_REASON_BASIC    0xffffu
-#define EXIT_REASON_FAILURE  (1u << 31) /* VM-entry failure */
+#define EXIT_REASON_BASIC   0xffffu
+#define EXIT_REASON_FAILURE (1u << 31) /* VM-entry failure */
 
 enum exit_reason {
     EXIT_EXCEPTION_NMI = 0,

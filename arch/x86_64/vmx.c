@@ -9,22 +9,22 @@
 #include "hv/settings.h"
 
 /* Capability MSRs, SDM 3D appendix A */
-#define MSR_VMX_BASIC         0x480u
-#define MSR_VMX_PIN           0x481u
-#define MSR_VMX_PROC          0x482u
-#define MSR_VMX_EXIT          0x483u
-#define MSR_VMX_ENTRY         0x484u
-#define MSR_VMX_MISC          0x485u
-#define MSR_VMX_CR0_FIXED0    0x486u
-#define MSR_VMX_CR0_FIXED1    0x487u
-#define MSR_VMX_CR4_FIXED0    0x488u
-#define MSR_VMX_CR4_FIXED1    0x489u
-#define MSR_VMX_PROC2         0x48bu
-#define MSR_VMX_EPT_VPID_CAP  0x48cu
-#define MSR_VMX_TRUE_PIN      0x48du
-#define MSR_VMX_TRUE_PROC     0x48eu
-#define MSR_VMX_TRUE_EXIT     0x48fu
-#define MSR_VMX_TRUE_ENTRY    0x490u
+#define MSR_VMX_BASIC        0x480u
+#define MSR_VMX_PIN          0x481u
+#define MSR_VMX_PROC         0x482u
+#define MSR_VMX_EXIT         0x483u
+#define MSR_VMX_ENTRY        0x484u
+#define MSR_VMX_MISC         0x485u
+#define MSR_VMX_CR0_FIXED0   0x486u
+#define MSR_VMX_CR0_FIXED1   0x487u
+#define MSR_VMX_CR4_FIXED0   0x488u
+#define MSR_VMX_CR4_FIXED1   0x489u
+#define MSR_VMX_PROC2        0x48bu
+#define MSR_VMX_EPT_VPID_CAP 0x48cu
+#define MSR_VMX_TRUE_PIN     0x48du
+#define MSR_VMX_TRUE_PROC    0x48eu
+#define MSR_VMX_TRUE_EXIT    0x48fu
+#define MSR_VMX_TRUE_ENTRY   0x490u
 
 #define BASIC_REVISION       0x7fffffffull
 #define BASIC_STRING_IO_INFO BIT(54)
@@ -96,8 +96,8 @@ static const struct control entry_controls[] = {
 };
 
 /*
- * One control word: what the capability MSR demands (its low half), and of the table what it allows (its
- * high half) and `masked` does not take away. SDM 3D A.3.
+ * One control word: what the capability MSR demands (its low half), and of the table what it allows
+ * (its high half) and `masked` does not take away. SDM 3D A.3.
  */
 static bool choose(const struct control *table, size_t count, uint64_t capability, uint32_t masked,
                    uint32_t *word, struct why *why)
@@ -123,7 +123,8 @@ static uint32_t masked_bit(uint64_t without, enum feature feature, uint32_t bit)
     return without >> feature & 1 ? bit : 0;
 }
 
-/* What the instruction set lacks, the control is of no use for: the guest's CPUID then hides it too. */
+/* What the instruction set lacks, the control is of no use for: the guest's CPUID then hides it
+ * too. */
 static uint32_t absent_instructions(void)
 {
     bool rdtscp = (cpuid(0x80000001, 0).edx & CPUID_EXT1_EDX_RDTSCP) != 0;
@@ -181,8 +182,7 @@ static bool choose_ept(uint64_t without, struct why *why)
 
     if (!(capability & EPT_CAP_WALK_4) || !(capability & EPT_CAP_WRITE_BACK))
         return why_set(why, "this processor's EPT lacks 4-level walks or write-back tables");
-    if (!(capability & EPT_CAP_INVEPT) ||
-        !(capability & (EPT_CAP_INVEPT_ONE | EPT_CAP_INVEPT_ALL)))
+    if (!(capability & EPT_CAP_INVEPT) || !(capability & (EPT_CAP_INVEPT_ONE | EPT_CAP_INVEPT_ALL)))
         return why_set(why, "this processor's EPT lacks INVEPT");
     vmx.invept = capability & EPT_CAP_INVEPT_ONE ? INVEPT_SINGLE_CONTEXT : INVEPT_ALL_CONTEXTS;
     vmx.max_ept_leaf = pages_1g ? 3 : pages_2m ? 2 : 1;
@@ -192,8 +192,8 @@ static bool choose_ept(uint64_t without, struct why *why)
         log_line("vmx: no 2-MiB EPT pages; going without");
 
     /* VPID tags that could not be invalidated would be worse than none. */
-    if (vmx.vpid && (!(capability & VPID_CAP_INVVPID) ||
-                     !(capability & (VPID_CAP_ONE | VPID_CAP_ALL)))) {
+    if (vmx.vpid &&
+        (!(capability & VPID_CAP_INVVPID) || !(capability & (VPID_CAP_ONE | VPID_CAP_ALL)))) {
         log_line("vmx: no INVVPID; going without VPID");
         vmx.vpid = false;
         vmx.proc2 &= ~PROC2_VPID;
@@ -215,7 +215,8 @@ bool vmx_init(uint64_t without, struct why *why)
     return true;
 }
 
-/* The firmware may leave IA32_FEATURE_CONTROL open (then we set and lock it) or locked, SDM 3C 24.7. */
+/* The firmware may leave IA32_FEATURE_CONTROL open (then we set and lock it) or locked, SDM
+ * 3C 24.7. */
 static bool allow_vmxon(struct why *why)
 {
     uint64_t control = rdmsr(MSR_FEATURE_CONTROL);

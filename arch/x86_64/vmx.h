@@ -2,8 +2,8 @@
 /*
  * VT-x on this machine: what the processor offers, which of it is used, and switching it on.
  *
- * Every control word is computed from the capability MSRs (SDM 3D appendix A): required controls that are
- * missing are an error, optional ones a line of information.
+ * Every control word is computed from the capability MSRs (SDM 3D appendix A): required controls
+ * that are missing are an error, optional ones a line of information.
  */
 #ifndef ARCH_VMX_H
 #define ARCH_VMX_H
@@ -40,8 +40,9 @@ struct vmx {
 extern struct vmx vmx;
 
 /*
- * Read the capabilities, choose the controls and say what is missing. `without`: bits of enum feature to
- * do without. False, with the name of what is missing in *why, when guests cannot run here.
+ * Read the capabilities, choose the controls and say what is missing. `without`: bits of enum
+ * feature to do without. False, with the name of what is missing in *why, when guests cannot run
+ * here.
  */
 bool vmx_init(uint64_t without, struct why *why);
 

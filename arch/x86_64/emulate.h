@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Execution of a decoded instruction (decode.h) on registers and memory that the caller gives:
+ * results and flags are the processor's own. Portable, so that the tests compare it with the
+ * processor they run on.
+ */
+#ifndef ARCH_EMULATE_H
+#define ARCH_EMULATE_H
+
+#include "arch/x86_64/decode.h"
+
+/* Memory by segment and offset, 1 to 8 bytes. False: the access faults, and the instruction has no
+ * effect. */
+struct emulate_memory {
+    void *context;
+    bool (*read)(void *context, enum insn_segment segment, uint64_t offset, void *to,
+                 unsigned bytes);
+    bool (*write)(void *context, enum insn_segment segment, uint64_t offset, const void *from,
+                  unsigned bytes);
+};
+
+enum emulate_result {
+    EMULATE_DONE,  /* RIP moves behind the instruction */
+    EMULATE_AGAIN, /* one round of a REP string instruction is done: RIP stays */
+    EMULATE_FAULT, /* an access faulted */
+};
+
+/* Execute `insn` at `rip`. Changes gpr[], *rflags and memory; RSP in gpr[4] is read as an address
+ * only. */
+enum emulate_result emulate(const struct insn *insn, uint64_t gpr[16], uint64_t *rflags,
+                            uint64_t rip, const struct emulate_memory *memory);
+
+#endif

@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * From the loader's jump to the running VMs: the story of a start, in order. start() still stands
+ * on the boot stack and the loader's tables; main_on_own_stack() is at home.
+ */
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "arch/x86_64/descriptors.h"
+#include "arch/x86_64/memory.h"
+#include "arch/x86_64/panic.h"
+#include "arch/x86_64/symbols.h"
+#include "arch/x86_64/vmx.h"
+#include "drivers/acpi.h"
+#include "drivers/apic.h"
+#include "drivers/clock.h"
+#include "drivers/power.h"
+#include "drivers/screen.h"
+#include "drivers/uart.h"
+#include "hv/arch.h"
+#include "hv/console.h"
+#include "hv/memory.h"
+#include "hv/settings.h"
+#include "hv/vm.h"
+
+#define HYPERVISOR_FILE "twofold.elf"
+#define MODULES_MAX     128
+
+/* Status in the last record, for the script that reads it. */
+enum { STATUS_OK = 0, STATUS_VM_FAILED = 1, STATUS_CANNOT_RUN = 3 };
+
+extern uintptr_t __stack_chk_guard;
+
+void start(uint64_t handoff_at);
+__attribute__((noreturn)) void start_on_stack(uint64_t top, void (*function)(void));
+
+static struct handoff handoff;
+static struct acpi_info acpi;
+static struct module module[MODULES_MAX];
+static struct module_list modules = {.module = module};
+static struct settings settings;
+
+uint64_t time_now(void)
+{
+    return rdtsc();
+}
+
+uint64_t time_hz(void)
+{
+    return clock_hz();
+}
+
+/* The canary's lowest byte is 0, so that no string function can write it. */
+__attribute__((no_stack_protector)) static void set_canary(void)
+{
+    uint64_t seed = rdtsc() * 0x9e3779b97f4a7c15ull;
+
+    __stack_chk_guard = (seed ^ seed >> 29) & ~0xffull;
+}
+
+static const void *acpi_map_ram(void *context, uint64_t at, uint64_t len)
+{
+    (void)context;
+    return memory_is_ram(at, len) ? host_ptr(hpa(at)) : NULL;
+}
+
+/* --- consoles
+ * ------------------------------------------------------------------------------------------- */
+
+static void open_consoles(void)
+{
+    struct uart_config com1 = {.base = UART_COM1, .stride = 1, .width = 1};
+    const struct handoff_framebuffer *fb = &handoff.framebuffer;
+
+    if (uart_init(acpi.has_uart ? &acpi.uart : &com1))
+        console_add_sink(uart_write);
+    if (fb->format != HANDOFF_PIXEL_NONE &&
+        screen_init(host_map_framebuffer(hpa(fb->base), fb->size), fb))
+        console_add_sink(screen_write);
+}
+
+/* --- modules
+ * -------------------------------------------------------------------------------------------- */
+
+static void collect_modules(void)
+{
+    const struct handoff_module *list = host_ptr(hpa(handoff.modules));
+
+    for (uint64_t i = 0; i < handoff.module_count; i++) {
+        if (modules.count == MODULES_MAX) {
+            log_line("modules: more than %d files; '%s' and later ones are left out", MODULES_MAX,
+                     list[i].name);
+            break;
+        }
+        module[modules.count++] =
+            (struct module){list[i].name, host_ptr(hpa(list[i].base)), list[i].size};
+    }
+    const struct module *self = module_find(&modules, HYPERVISOR_FILE);
+    if (self)
+        symbols_init(self->data, self->size);
+}
+
+static void check_handoff(const struct handoff *given)
+{
+    if (given->magic != HANDOFF_MAGIC || given->version != HANDOFF_VERSION ||
+        given->size != sizeof(*given))
+        panic("the loader's hand-off has version %u and size %u; this hypervisor wants version %u "
+              "and "
+              "size %zu: install both from one build",
+              given->version, given->size, HANDOFF_VERSION, sizeof(*given));
+}
+
+/* --- the end
+ * -------------------------------------------------------------------------------------------- */
+
+__attribute__((noreturn)) static void end(int status)
+{
+    console_printf("@end {\"status\": %d}\n", status);
+    if (settings.at_end == AT_END_STAY)
+        log_line("the run is over; the machine can be switched off");
+    power_end(settings.at_end, status == STATUS_OK);
+}
+
+__attribute__((noreturn, format(printf, 1, 2))) static void cannot_run(const char *format, ...);
+
+static void cannot_run(const char *format, ...)
+{
+    char text[sizeof(((struct why *)0)->text)];
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(text, sizeof(text), format, args);
+    va_end(args);
+    log_line("cannot run: %s", text);
+    end(STATUS_CANNOT_RUN);
+}
+
+/* --- the story
+ * ------------------------------------------------------------------------------------------ */
+
+static void read_settings(void)
+{
+    const struct module *file = module_find(&modules, SETTINGS_FILE);
+    struct why why;
+
+    if (!file)
+        cannot_run("there is no \\twofold\\" SETTINGS_FILE " on the EFI partition");
+    if (!settings_parse(file->data, file->size, &modules, &settings, &why))
+        cannot_run("%s", why.text);
+    panic_set_end(settings.at_end);
+    for (unsigned f = 0; f < FEATURE_COUNT; f++) {
+        if (settings.without >> f & 1)
+            log_line("settings: without %s", feature_name((enum feature)f));
+    }
+}
+
+static bool wants(enum feature feature)
+{
+    return !(settings.without >> feature & 1);
+}
+
+static void switch_vmx_on(void)
+{
+    struct why why;
+
+    if (!vmx_init(settings.without, &why) || !vmx_enable(&why))
+        cannot_run("%s", why.text);
+    log_line("vmx: on; EPT pages up to %s, VPID %s, unrestricted guest %s, preemption timer %s",
+             vmx.max_ept_leaf == 3   ? "1g"
+             : vmx.max_ept_leaf == 2 ? "2m"
+                                     : "4k",
+             vmx.vpid ? "yes" : "no", vmx.unrestricted_guest ? "yes" : "no",
+             vmx.preemption_timer ? "yes" : "no");
+}
+
+static void log_machine(void)
+{
+    uint32_t brand[13] = {0};
+
+    for (uint32_t i = 0; i < 3; i++) {
+        struct cpuid_regs r = cpuid(0x80000002 + i, 0);
+        memcpy(&brand[4 * i], &r, sizeof(r));
+    }
+    const char *name = (const char *)brand;
+    name += strspn(name, " ");
+    log_line("Twofold on %s", name);
+    log_line("memory: %llu MiB free, largest run %llu MiB, %llu MiB of it aligned to 1 GiB",
+             (unsigned long long)host_frames.free_bytes >> 20,
+             (unsigned long long)frames_largest(&host_frames, PAGE_SIZE) >> 20,
+             (unsigned long long)frames_largest(&host_frames, PAGE_SIZE_1G) >> 20);
+    log_line("clock: TSC at %llu kHz, by %s; %u processors, 1 used",
+             (unsigned long long)clock_hz() / 1000, clock_source(),
+             acpi.processor_count ? acpi.processor_count : 1);
+}
+
+static void main_on_own_stack(void)
+{
+    clock_init(&acpi);
+    log_machine();
+    collect_modules();
+    read_settings();
+    memory_protect(wants(FEATURE_SMEP), wants(FEATURE_SMAP));
+    apic_init(wants(FEATURE_X2APIC));
+    switch_vmx_on();
+    bool all_well = vm_run_all(&settings, &modules);
+    bench_print_table();
+    end(all_well ? STATUS_OK : STATUS_VM_FAILED);
+}
+
+__attribute__((no_stack_protector)) void start(uint64_t handoff_at)
+{
+    set_canary();
+    handoff = *(const struct handoff *)handoff_at; /* mapped one to one by the loader */
+    descriptors_load();
+    memory_init(&handoff);
+    acpi_read(&acpi, handoff.rsdp, acpi_map_ram, NULL);
+    power_init(&acpi);
+    open_consoles();
+    check_handoff(&handoff);
+    start_on_stack(memory_new_stack(), main_on_own_stack);
+}
