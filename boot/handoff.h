@@ -6,11 +6,11 @@
  *   - 64-bit mode, interrupts off, boot services left, SSE as the firmware had it
  *   - RDI = physical address of struct handoff (also mapped at that virtual address)
  *   - RSP = a 16-KiB stack of the loader's, 16-byte aligned as at a function's entry
- *   - CR3 = the loader's tables: RAM and the first 4 GiB mapped one to one (writable, executable), and
- *     the hypervisor's image at its linked virtual addresses with each segment's own permissions
+ *   - CR3 = the loader's tables: RAM and the first 4 GiB mapped one to one (writable, executable),
+ * and the hypervisor's image at its linked virtual addresses with each segment's own permissions
  *     (EFER.NXE set when the processor has NX)
- *   - the image is one physically contiguous piece at hv_base: a virtual address v of the image is at
- *     physical address v - hv_virtual + hv_base, .bss included and zeroed
+ *   - the image is one physically contiguous piece at hv_base: a virtual address v of the image is
+ * at physical address v - hv_virtual + hv_base, .bss included and zeroed
  *
  * All pointers here are physical addresses. Everything the loader allocated is in ranges of type
  * HANDOFF_LOADER: the hypervisor may reuse such a range once it needs nothing in it any more.

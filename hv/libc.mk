@@ -12,14 +12,15 @@ LIBC_ARCHIVE   := $(BUILD)/libc/libc.a
 LIBC_CFLAGS = -nostdinc -isystem $$($(CC) -print-file-name=include) -isystem $(NEWLIB)/libc/include
 
 LIBC_NAMES := string/memchr string/memcmp string/memmove string/strcasecmp string/strchr string/strcmp \
-              string/strlen string/strncasecmp string/strncmp string/strncpy string/strnlen string/strspn string/strcspn \
+              string/strlen string/strncasecmp string/strncmp string/strncpy string/strcpy string/strnlen string/strspn string/strcspn \
               stdlib/strtoull stdio/vsnprintf stdio/snprintf ctype/ctype_ reent/impure
 
 LIBC_OBJECTS := $(patsubst %,$(BUILD)/libc/%.o,$(LIBC_NAMES) stdio/svfiprintf machine/x86_64/memcpy \
                   machine/x86_64/memset glue)
 
-# The same library as position-independent code, for the UEFI application (boot/boot.mk).
-LIBC_PIC_OBJECTS := $(LIBC_OBJECTS:$(BUILD)/libc/%=$(BUILD)/libc-pic/%)
+# The same library as position-independent code, for the UEFI application (boot/boot.mk), where GNU-EFI
+# brings memcpy and memset.
+LIBC_PIC_OBJECTS := $(patsubst $(BUILD)/libc/%,$(BUILD)/libc-pic/%,$(filter-out %/memcpy.o %/memset.o,$(LIBC_OBJECTS)))
 LIBC_PIC_ARCHIVE := $(BUILD)/libc-pic/libc.a
 
 # _svfprintf_r is the printf with floating point; the one without takes its place.

@@ -9,7 +9,7 @@
 #ifndef __ASSEMBLER__
 #include <stdint.h>
 
-/* What trap.S leaves on the stack, lowest address first. */
+/* What trap_stubs.S leaves on the stack, lowest address first. */
 struct trap_frame {
     uint64_t r15, r14, r13, r12, r11, r10, r9, r8;
     uint64_t rdi, rsi, rbp, rbx, rdx, rcx, rax;
@@ -20,7 +20,7 @@ struct trap_frame {
 
 extern const char trap_stubs[];
 
-/* Called by trap.S. Returns only for interrupts; an exception is our own mistake. */
+/* Called by trap_stubs.S. Returns only for interrupts; an exception is our own mistake. */
 void trap_handle(const struct trap_frame *frame);
 
 /* Print registers and the symbolised back trace that starts at `rip`, `rbp`. */

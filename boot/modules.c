@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* All files of \twofold\, read into memory as they are. What they mean is the hypervisor's
+ * business. */
+#include "boot/boot.h"
+
+#define INFO_BYTES  (sizeof(EFI_FILE_INFO) + 2 * 256)
+#define MODULES_MAX (PAGE_BYTES * 4 / sizeof(struct handoff_module))
+
+static EFI_STATUS open_folder(EFI_HANDLE image, EFI_FILE_HANDLE *folder)
+{
+    EFI_LOADED_IMAGE *self;
+    EFI_STATUS status =
+        uefi_call_wrapper(BS->HandleProtocol, 3, image, &LoadedImageProtocol, (VOID **)&self);
+
+    if (failed(status))
+        return FAIL(status, L"the firmware does not say what it booted (%r).", status);
+    EFI_FILE_HANDLE root = LibOpenRoot(self->DeviceHandle);
+    if (!root)
+        return FAIL(EFI_NO_MEDIA, L"the volume that this was booted from has no file system.");
+    status = uefi_call_wrapper(root->Open, 5, root, folder, MODULE_FOLDER, EFI_FILE_MODE_READ, 0);
+    uefi_call_wrapper(root->Close, 1, root);
+    if (failed(status))
+        return FAIL(status,
+                    L"folder \\twofold is missing on the EFI partition (%r). Write the image anew "
+                    L"('make image').",
+                    status);
+    return EFI_SUCCESS;
+}
+
+/* The name in ASCII, which is all that settings can name. */
+static BOOLEAN copy_name(char *to, const CHAR16 *from)
+{
+    UINTN i;
+
+    for (i = 0; from[i]; i++) {
+        if (i + 1 >= HANDOFF_NAME_MAX || from[i] > '~')
+            return FALSE;
+        to[i] = (char)from[i];
+    }
+    to[i] = '\0';
+    return TRUE;
+}
+
+/* One file into pages of its own, with a NUL behind the content. */
+static EFI_STATUS read_file(EFI_FILE_HANDLE folder, const EFI_FILE_INFO *info,
+                            struct handoff_module *module)
+{
+    EFI_FILE_HANDLE file;
+    EFI_STATUS status = uefi_call_wrapper(folder->Open, 5, folder, &file, (CHAR16 *)info->FileName,
+                                          EFI_FILE_MODE_READ, 0);
+
+    if (failed(status))
+        return FAIL(status, L"\\twofold\\%s cannot be opened (%r).", info->FileName, status);
+    module->size = info->FileSize;
+    module->base = loader_pages(info->FileSize + 1, PAGE_BYTES);
+    if (!module->base) {
+        uefi_call_wrapper(file->Close, 1, file);
+        return FAIL(EFI_OUT_OF_RESOURCES, L"too little memory for \\twofold\\%s (%ld bytes).",
+                    info->FileName, info->FileSize);
+    }
+    UINTN bytes = info->FileSize;
+    status = uefi_call_wrapper(file->Read, 3, file, &bytes, (VOID *)module->base);
+    uefi_call_wrapper(file->Close, 1, file);
+    if (failed(status) || bytes != info->FileSize)
+        return FAIL(EFI_DEVICE_ERROR, L"\\twofold\\%s cannot be read to its end (%r).",
+                    info->FileName, status);
+    return EFI_SUCCESS;
+}
+
+static EFI_STATUS read_files(EFI_FILE_HANDLE folder, struct handoff *handoff)
+{
+    struct handoff_module *modules = (struct handoff_module *)handoff->modules;
+    uint64_t buffer[INFO_BYTES / sizeof(uint64_t) + 1];
+    EFI_FILE_INFO *info = (EFI_FILE_INFO *)buffer;
+
+    for (;;) {
+        UINTN size = sizeof(buffer);
+        EFI_STATUS status = uefi_call_wrapper(folder->Read, 3, folder, &size, info);
+        if (failed(status))
+            return FAIL(status, L"folder \\twofold cannot be read (%r).", status);
+        if (size == 0)
+            return EFI_SUCCESS;
+        if (info->Attribute & EFI_FILE_DIRECTORY)
+            continue;
+        if (handoff->module_count == MODULES_MAX)
+            return FAIL(EFI_UNSUPPORTED, L"more than %d files in \\twofold.", MODULES_MAX);
+        struct handoff_module *module = &modules[handoff->module_count];
+        if (!copy_name(module->name, info->FileName))
+            return FAIL(EFI_UNSUPPORTED,
+                        L"\\twofold\\%s: file names must be ASCII and shorter than %d.",
+                        info->FileName, HANDOFF_NAME_MAX);
+        if (failed(status = read_file(folder, info, module)))
+            return status;
+        handoff->module_count++;
+    }
+}
+
+EFI_STATUS load_modules(EFI_HANDLE image, struct handoff *handoff)
+{
+    EFI_FILE_HANDLE folder;
+    EFI_STATUS status = open_folder(image, &folder);
+
+    if (failed(status))
+        return status;
+    handoff->modules = loader_pages(MODULES_MAX * sizeof(struct handoff_module), PAGE_BYTES);
+    status = handoff->modules
+                 ? read_files(folder, handoff)
+                 : FAIL(EFI_OUT_OF_RESOURCES, L"too little memory for the list of files.");
+    uefi_call_wrapper(folder->Close, 1, folder);
+    return status;
+}
+
+static char lower(char c)
+{
+    return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
+}
+
+/* FAT names: letters compare without case. */
+static BOOLEAN same_name(const char *a, const char *b)
+{
+    while (*a && lower(*a) == lower(*b)) {
+        a++;
+        b++;
+    }
+    return lower(*a) == lower(*b);
+}
+
+const struct handoff_module *find_module(const struct handoff *handoff, const char *name)
+{
+    const struct handoff_module *modules = (const struct handoff_module *)handoff->modules;
+
+    for (uint64_t i = 0; i < handoff->module_count; i++) {
+        if (same_name(modules[i].name, name))
+            return &modules[i];
+    }
+    return NULL;
+}
