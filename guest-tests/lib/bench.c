@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Benchmark records: measured here, counted by Twofold if it is there. */
+#include "guest-tests/lib/lib.h"
+
+#define CPUID1_ECX_HYPERVISOR (1u << 31)
+
+static const char *bench_name;
+static enum tf_phase bench_phase;
+static uint64_t start_ticks;
+
+bool on_twofold(void)
+{
+    static int known = -1;
+
+    if (known < 0) {
+        struct cpuid_result r = cpuid(TF_CPUID_SIGNATURE, 0);
+        uint32_t words[3] = {r.ebx, r.ecx, r.edx};
+        known = (cpuid(1, 0).ecx & CPUID1_ECX_HYPERVISOR) &&
+                memcmp(words, TF_SIGNATURE, sizeof(words)) == 0;
+    }
+    return known == 1;
+}
+
+static void must_be_0(uint64_t result, const char *what)
+{
+    if (result != 0)
+        fail("hypercall %s gave 0x%x\n", what, result);
+}
+
+void bench_begin(const char *name, enum tf_phase phase)
+{
+    bench_name = name;
+    bench_phase = phase;
+    if (on_twofold())
+        must_be_0(hypercall(TF_CALL_BENCH_BEGIN, (uint64_t)name, phase, 0), "BENCH_BEGIN");
+    start_ticks = rdtsc();
+}
+
+void bench_end(uint64_t ops)
+{
+    struct tf_bench_result result = {.ticks = rdtsc() - start_ticks, .ops = ops, .ok = 1};
+
+    if (on_twofold())
+        must_be_0(hypercall(TF_CALL_BENCH_END, (uint64_t)&result, 0, 0), "BENCH_END");
+    print("result bench=%s phase=%s ops=%u ticks=%u ok=1\n", bench_name,
+          bench_phase == TF_PHASE_STEADY ? "steady" : "warmup", result.ops, result.ticks);
+}
+
+void bench_audit(uint64_t at, uint64_t bytes, uint64_t step)
+{
+    if (on_twofold())
+        must_be_0(hypercall(TF_CALL_AUDIT, at, bytes, step), "AUDIT");
+}

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Settings files and bootable images."""
+
+import pathlib
+import subprocess
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+LOADER = ROOT / "build/BOOTX64.EFI"
+HYPERVISOR = ROOT / "build/twofold.elf"
+GUESTS = ROOT / "build/guests"
+
+
+def ini(at_end, vms, extra=""):
+    """The text of a settings file. `vms`: (name, [(key, value), ...]) in their order."""
+    lines = ["[twofold]", f"at_end = {at_end}"]
+    if extra:
+        lines.append(extra)
+    for name, keys in vms:
+        lines += ["", f"[{name}]"] + [f"{key} = {value}" for key, value in keys]
+    return "\n".join(lines) + "\n"
+
+
+def make(folder, settings, files, hypervisor=HYPERVISOR):
+    """An image in `folder` with `settings` (text; None: no file), the hypervisor (None: none) and `files`."""
+    folder = pathlib.Path(folder)
+    modules = [str(f) for f in files]
+    if settings is not None:
+        (folder / "twofold.ini").write_text(settings)
+        modules.append(str(folder / "twofold.ini"))
+    if hypervisor is not None:
+        modules.append(str(hypervisor))
+    image = folder / "twofold.img"
+    subprocess.run([str(ROOT / "scripts/image"), str(image), str(LOADER), *modules], check=True)
+    return image
