@@ -57,6 +57,9 @@ void arch_vcpu_dump(const struct vcpu *vcpu);
 /* The name of exit reason `reason` as records spell it ("ept_violation"); NULL if there is none. */
 const char *arch_exit_name(unsigned reason);
 
+/* The exit reason that hypercalls have. */
+extern const unsigned arch_exit_hypercall;
+
 /* The registers and the memory for a walk (hv/paging/walk.h) of the virtual processor's own tables.
  */
 void arch_walk_setup(const struct vcpu *vcpu, struct walk_registers *registers,

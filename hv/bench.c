@@ -218,6 +218,7 @@ uint64_t bench_end(struct vcpu *vcpu, const struct tf_bench_result *result)
         return TF_E_STATE;
     for (unsigned i = 0; i < EXIT_REASONS_MAX; i++)
         b->exits[i] = vcpu->exits[i] - b->exits[i];
+    b->exits[arch_exit_hypercall]--; /* this call */
     b->result = *result;
     b->state = BENCH_ENDED;
     return 0;

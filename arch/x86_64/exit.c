@@ -215,6 +215,8 @@ static const struct {
 };
 _Static_assert(EXIT_REASONS <= EXIT_REASONS_MAX, "struct vcpu has a counter for each reason");
 
+const unsigned arch_exit_hypercall = EXIT_VMCALL;
+
 const char *arch_exit_name(unsigned reason)
 {
     return reason < EXIT_REASONS ? exits[reason].name : NULL;

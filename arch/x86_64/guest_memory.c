@@ -128,6 +128,7 @@ static bool copy(const struct vcpu *vcpu, gva_t at, uint8_t *buffer, uint64_t le
     struct walk_memory memory;
 
     arch_walk_setup(vcpu, &registers, &memory);
+    memory.nested_references = NULL; /* nobody counts */
     while (len > 0) {
         uint64_t part = min_u64(len, PAGE_SIZE - at.v % PAGE_SIZE);
         if (!is_canonical(at.v)) {
