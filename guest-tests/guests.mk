@@ -34,3 +34,36 @@ $(GUESTS)/%.elf: $(BUILD)/guest-tests/bad/%.o $(GUEST_LIB) guest-tests/guest.ld
 guests: $(GUEST_IMAGES)
 
 -include $(wildcard $(BUILD)/guest-tests/*/*.d)
+
+# --- Multiboot: 32-bit images with a start-up of their own ----------------------------------------------
+
+MULTIBOOT_CFLAGS := $(filter-out -mno-red-zone,$(BARE)) $(WARNINGS) -m32 -O2 -fno-stack-protector -I.
+MULTIBOOT_LINK    = ld -m elf_i386 -z noexecstack --no-warn-rwx-segments -z max-page-size=4096 \
+                    -T guest-tests/multiboot/multiboot.ld
+
+$(BUILD)/guest-tests/multiboot/%.o: guest-tests/multiboot/%.c
+	@mkdir -p $(@D)
+	@echo "  CC      $<"
+	@$(CC) $(MULTIBOOT_CFLAGS) -MMD -MP -c -o $@ $<
+
+$(BUILD)/guest-tests/multiboot/start.o: guest-tests/multiboot/start.S
+	@mkdir -p $(@D)
+	@$(CC) $(MULTIBOOT_CFLAGS) -c -o $@ $<
+
+$(BUILD)/guest-tests/multiboot/start-aout.o: guest-tests/multiboot/start.S
+	@mkdir -p $(@D)
+	@$(CC) $(MULTIBOOT_CFLAGS) -DAOUT_KLUDGE -c -o $@ $<
+
+$(GUESTS)/mbinfo.elf: $(addprefix $(BUILD)/guest-tests/multiboot/,start.o mbinfo.o) guest-tests/multiboot/multiboot.ld
+	@mkdir -p $(@D)
+	@echo "  GUEST   $@"
+	@$(MULTIBOOT_LINK) -o $@ $(filter %.o,$^)
+
+$(GUESTS)/mbinfo.bin: $(addprefix $(BUILD)/guest-tests/multiboot/,start-aout.o mbinfo.o) guest-tests/multiboot/multiboot.ld
+	@mkdir -p $(@D)
+	@echo "  GUEST   $@"
+	@$(MULTIBOOT_LINK) -o $(@:.bin=.aout.elf) $(filter %.o,$^)
+	@objcopy -O binary -j .text -j .rodata -j .data $(@:.bin=.aout.elf) $@
+	@rm $(@:.bin=.aout.elf)
+
+guests: $(GUESTS)/mbinfo.elf $(GUESTS)/mbinfo.bin

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* triple: an exception with an IDT that is empty: a triple fault. */
+#include "guest-tests/lib/lib.h"
+
+struct table_register {
+    uint16_t limit;
+    uint64_t base;
+} __attribute__((packed));
+
+void guest_main(void)
+{
+    struct table_register none = {0, 0};
+
+    print("about to fault three times\n");
+    __asm__ volatile("lidt %0; ud2" : : "m"(none));
+}
