@@ -2,7 +2,8 @@
 # The bundled guests: each .c of bench/, checks/ and bad/ is an image of its own on the runtime in lib/.
 
 GUESTS        := $(BUILD)/guests
-GUEST_CFLAGS  := $(BARE) $(WARNINGS) -O2 -fno-stack-protector -I.
+GUEST_CFLAGS  := $(BARE) $(WARNINGS) -O2 -fno-stack-protector \
+                 -fno-delete-null-pointer-checks -I.
 GUEST_LIB     := $(patsubst %,$(BUILD)/%.o,$(basename $(wildcard guest-tests/lib/*.c guest-tests/lib/*.S)))
 BENCH_NAMES   := exits touch churn mixed demand fork switch scan phases huge
 GUEST_NAMES   := $(notdir $(basename $(wildcard guest-tests/bench/*.c guest-tests/bad/*.c)))
@@ -67,3 +68,19 @@ $(GUESTS)/mbinfo.bin: $(addprefix $(BUILD)/guest-tests/multiboot/,start-aout.o m
 	@rm $(@:.bin=.aout.elf)
 
 guests: $(GUESTS)/mbinfo.elf $(GUESTS)/mbinfo.bin
+
+# --- checks: one image of several files, with the hypervisor's page walk as its expectation -------------
+
+CHECKS_OBJECTS := $(patsubst %,$(BUILD)/%.o,$(basename $(wildcard guest-tests/checks/*.c guest-tests/checks/*.S))) \
+                  $(BUILD)/guest-tests/hv-walk.o
+
+$(BUILD)/guest-tests/hv-walk.o: hv/paging/walk.c
+	@mkdir -p $(@D)
+	@$(CC) $(GUEST_CFLAGS) -MMD -MP -c -o $@ $<
+
+$(GUESTS)/checks.elf: $(CHECKS_OBJECTS) $(GUEST_LIB) guest-tests/guest.ld
+	@mkdir -p $(@D)
+	@echo "  GUEST   $@"
+	@$(GUEST_LINK) $@ $(CHECKS_OBJECTS) $(GUEST_LIB)
+
+guests: $(GUESTS)/checks.elf
