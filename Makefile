@@ -5,7 +5,7 @@
 # Everything that is made goes to build/, results of runs to out/.
 
 SHELL    := /bin/bash
-BUILD    := build
+BUILD    ?= build
 OUT      := out
 CC       := gcc
 HOSTCC   ?= $(CC)
@@ -15,6 +15,7 @@ MACHINE  ?= auto
 .SECONDARY:
 
 all: hypervisor boot guests
+.DEFAULT_GOAL := all
 
 WARNINGS := -Wall -Wextra -Wconversion -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wundef \
             -Wpointer-arith -Wcast-align -Wwrite-strings -Wvla -Wformat=2 -Wimplicit-fallthrough
@@ -59,7 +60,49 @@ hypervisor: $(BUILD)/twofold.elf
 
 -include $(HV_OBJECTS:.o=.d)
 
+# --- what people call --------------------------------------------------------------------------------------
+
+help:
+	@echo 'make run      install what is missing, build, boot on the best machine there is, run the benchmarks'
+	@echo 'make test     the same set-up, then all tests; the last line counts them'
+	@echo 'make image    build/twofold.img, a disk image to write on a USB stick'
+	@echo 'make check    format, static analysis, spelling, warnings as errors, dependencies'
+	@echo 'make all      the hypervisor, the loader, the guests'
+	@echo 'make clean    remove build/ and out/'
+	@echo
+	@echo 'MACHINE=bochs|qemu|kvm chooses the machine; scripts/run --help has more.'
+
+setup-%:
+	@scripts/setup $*
+
+# A make of its own, so that what setup installed is there when the rest is looked at.
+run: setup-run
+	@$(MAKE) --no-print-directory all
+	@MACHINE=$(MACHINE) scripts/run
+
+test: setup-test
+	@scripts/test
+
+check: setup-check
+	@scripts/check
+
+STICK_VMS := $(BENCH_NAMES) checks
+image: setup-run
+	@$(MAKE) --no-print-directory $(BUILD)/twofold.img
+
+$(BUILD)/twofold.img: all $(BUILD)/twofold.ini scripts/image
+	@echo "  IMAGE   $@"
+	@scripts/image $@ $(BUILD)/BOOTX64.EFI $(BUILD)/twofold.elf $(BUILD)/twofold.ini \
+	    $(addprefix $(GUESTS)/,$(addsuffix .elf,$(STICK_VMS)))
+	@echo "Write it on a stick, whose content is lost, with:"
+	@echo "  sudo dd if=$@ of=/dev/sdX bs=4M conv=fsync      (X: the stick's letter, see lsblk)"
+
+$(BUILD)/twofold.ini: Makefile guest-tests/guests.mk
+	@mkdir -p $(@D)
+	@{ printf '; The bundled guests, one after another. README.md explains the keys.\n[twofold]\nat_end = stay\n'; \
+	   for vm in $(STICK_VMS); do printf '\n[%s]\nimage = %s.elf\nmemory = 1G\n' $$vm $$vm; done; } > $@
+
 clean:
 	rm -rf $(BUILD) $(OUT)
 
-.PHONY: all hypervisor boot guests clean
+.PHONY: all hypervisor boot guests help run test check image clean

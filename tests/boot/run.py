@@ -1,0 +1,92 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-2-Clause
+"""The booted tests: each scenario is one boot of an image, with many checks of what its console shows.
+
+Two boots run side by side. Every check prints "ok NAME" or "FAIL NAME: why". Arguments choose scenarios by a
+part of their name.
+"""
+
+import concurrent.futures
+import pathlib
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "scripts"))
+sys.path.insert(0, str(ROOT / "tests/boot"))
+
+import scenarios  # noqa: E402
+from twofold import console, image, machine  # noqa: E402
+
+SIDE_BY_SIDE = 2
+
+
+class Console:
+    """What a boot printed, for the checks to look at."""
+
+    def __init__(self):
+        self.lines = []
+        self.status = None
+        self.timed_out = False
+
+    def text(self):
+        return "\n".join(line.text() for line in self.lines)
+
+    def records(self, kind):
+        return [line.value for line in self.lines if line.kind == "record" and line.name == kind]
+
+    def vm(self, name):
+        """The end record of a VM; {} if it has none."""
+        return next((r for r in self.records("vm") if r["name"] == name), {})
+
+    def guest_bytes(self, name):
+        return b"".join(line.value for line in self.lines if line.kind == "guest" and line.name == name)
+
+
+def boot(scenario):
+    """Boot a scenario's image and collect its console."""
+    seen = Console()
+    with tempfile.TemporaryDirectory(prefix="twofold-test-") as folder:
+        files = scenario.files(pathlib.Path(folder))
+        settings = scenario.settings
+        if settings is not None and not isinstance(settings, str):
+            settings = image.ini(machine.at_end_setting(scenario.machine), settings, scenario.globals)
+        hypervisor = scenario.hypervisor(pathlib.Path(folder)) if scenario.hypervisor else None
+        disk = image.make(folder, settings, files, hypervisor)
+        run = machine.Run(scenario.machine, disk, folder, scenario.limit, scenario.cpu_model, scenario.memory)
+        for raw in run.lines():
+            seen.lines.append(console.parse(raw))
+            if scenario.stop and scenario.stop in raw:
+                run.end()
+        seen.status = run.status
+        seen.timed_out = run.timed_out
+    return seen
+
+
+def run_scenario(scenario):
+    """The scenario's results: (name of the check, reason why it failed or None)."""
+    try:
+        seen = boot(scenario)
+        results = [(f"{scenario.name}: {name}", why) for name, why in scenario.check(seen)]
+    except Exception as error:  # a broken runner is a failed test, not the end of the others
+        return [(f"{scenario.name}: runs", f"{type(error).__name__}: {error}")]
+    if any(why for _, why in results):
+        log = ROOT / "out" / "tests"
+        log.mkdir(parents=True, exist_ok=True)
+        (log / f"{scenario.name}.log").write_text(seen.text() + "\n", encoding="utf-8")
+    return results or [(f"{scenario.name}: runs", "it checked nothing")]
+
+
+def main():
+    chosen = [s for s in scenarios.ALL if not sys.argv[1:] or any(a in s.name for a in sys.argv[1:])]
+    failed = 0
+    with concurrent.futures.ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+        for results in pool.map(run_scenario, chosen):
+            for name, why in results:
+                failed += why is not None
+                print(f"ok {name}" if why is None else f"FAIL {name}: {why}", flush=True)
+    return 1 if failed or not chosen else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,281 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What the booted tests boot, and what must then be on the console."""
+
+import dataclasses
+import pathlib
+import struct
+import typing
+
+from twofold import image
+
+GUESTS = image.GUESTS
+BENCHMARKS = ["exits", "touch", "churn", "mixed", "demand", "fork", "switch", "scan", "phases", "huge"]
+
+# Round trips that the emulated machine repeats exactly, in instructions.
+VMCALL_MAX = 150
+CPUID_MAX = 200
+
+# References of a walk for a 4-KiB guest page, g levels under an EPT walk of h: g * (h + 1) + h.
+WALK_REFERENCES = {"4k": 24, "2m": 19, "1g": 14}
+
+
+@dataclasses.dataclass
+class Scenario:
+    name: str
+    check: typing.Callable  # (console) -> [(name, reason or None)]
+    settings: typing.Any = None  # text, or VMs as for image.ini; None: no settings file
+    files: typing.Callable = lambda folder: []
+    hypervisor: typing.Any = lambda folder: image.HYPERVISOR  # None: not on the image
+    machine: str = "bochs"
+    cpu_model: typing.Any = None
+    globals: str = ""  # further lines of [twofold]
+    memory: int = 3072  # MiB, of QEMU
+    limit: float = 240
+    stop: typing.Any = None  # bytes in a line that end the machine: what follows does not matter
+
+
+def expect(name, condition, why):
+    return name, None if condition else why
+
+
+def has(seen, phrase):
+    return expect(f"says '{phrase}'", phrase in seen.text(), "it does not")
+
+
+def guest(name, *keys):
+    """A VM of a bundled image; the VM is called as the image."""
+    return name, [("image", f"{name}.elf"), *keys]
+
+
+def guest_files(*names):
+    return lambda folder: [GUESTS / f"{n}.elf" for n in names]
+
+
+def ends_as(seen, vm, end, status=None, phrase=""):
+    record = seen.vm(vm)
+    good = record.get("end") == end and (status is None or record.get("status") == status) and \
+        phrase in record.get("why", "")
+    return expect(f"{vm} ends as it must ({end}{' ' + phrase if phrase else ''})", good, f"it ends as {record}")
+
+
+def ended(seen, status):
+    ends = seen.records("end")
+    return expect(f"the hypervisor ends with status {status}", ends and ends[-1]["status"] == status,
+                  f"its last records are {ends}")
+
+
+# --- the suite, with each EPT page size --------------------------------------------------------------------------
+
+
+def suite_vms(page):
+    memory = "1G" if page == "1g" else "128M"
+    return [guest(n, ("memory", memory), ("ept_page", page), ("time_limit", "600s")) for n in BENCHMARKS + ["checks"]]
+
+
+def check_suite(page):
+    def check(seen):
+        results = [ended(seen, 0)]
+        results += [ends_as(seen, n, "exit", 1) for n in BENCHMARKS + ["checks"]]
+        bench = {(r["bench"], r["phase"]): r for r in seen.records("bench")}
+        for name in BENCHMARKS:
+            names = [n for n, phase in bench if n.split(".")[0] == name and phase == "steady"]
+            good = names and all(bench[n, "steady"]["ok"] and bench[n, "steady"]["ops"] > 0 and
+                                 bench[n, "steady"]["ticks"] > 0 for n in names)
+            results.append(expect(f"{name} has steady records that are ok", good, f"they are {names}"))
+        references = bench.get(("touch", "steady"), {}).get("walk_refs")
+        results.append(expect(f"a walk takes {WALK_REFERENCES[page]} references",
+                              references == WALK_REFERENCES[page], f"audited: {references}"))
+        results += round_trips(bench)
+        text = b"".join(seen.guest_bytes("checks").splitlines(True))
+        results.append(expect("no group of checks is skipped", b"19 groups, 0 skipped" in text, "some are"))
+        return results
+    return check
+
+
+def round_trips(bench):
+    """The costs of exits that the README promises."""
+    results = []
+    for name, reason, most in (("exits.vmcall", "vmcall", VMCALL_MAX), ("exits.cpuid", "cpuid", CPUID_MAX)):
+        r = bench.get((name, "steady"))
+        cost = r["ticks"] / r["ops"] if r else None
+        results.append(expect(f"{name}: at most {most} instructions", r and cost <= most, f"it takes {cost}"))
+        results.append(expect(f"{name}: one exit an operation", r and r["exits_by"] == {reason: r["ops"]},
+                              f"exits: {r and r['exits_by']}"))
+    cr3 = bench.get(("exits.cr3_load", "steady"), {})
+    results.append(expect("exits.cr3_load: no exit", cr3.get("exits") == 0, f"exits: {cr3.get('exits_by')}"))
+    return results
+
+
+# --- ends, time limits, bad guests ---------------------------------------------------------------------------------
+
+
+def ends_vms():
+    limit = ("time_limit", "300ms")
+    return [
+        guest("triple"),
+        guest("nowhere"),
+        ("loop", [("image", "loop.elf"), limit]),
+        ("loop-exits", [("image", "loop.elf"), ("args", "how=exits"), limit]),
+        ("halt", [("image", "loop.elf"), ("args", "how=halt")]),
+        ("value", [("image", "ends.elf"), ("args", "value=21")]),
+        ("shutdown", [("image", "ends.elf"), ("args", "how=shutdown")]),
+        ("partial", [("image", "ends.elf"), ("args", "how=partial")]),
+        ("bytes", [("image", "ends.elf"), ("args", "how=bytes")]),
+        ("badarg", [("image", "touch.elf"), ("args", "pagse=3")]),
+        ("mbinfo", [("image", "mbinfo.elf"), ("args", "one two"), ("module", "hello.txt with arguments")]),
+        ("mbaout", [("image", "mbinfo.bin"), ("args", "shutdown"), ("memory", "5G")]),
+        ("small", [("image", "ends.elf"), ("memory", "4M")]),
+    ]
+
+
+def ends_files(folder):
+    (folder / "hello.txt").write_text("Hello from a module\n")
+    return [GUESTS / n for n in ("triple.elf", "nowhere.elf", "loop.elf", "ends.elf", "touch.elf", "mbinfo.elf",
+                                 "mbinfo.bin")] + [folder / "hello.txt"]
+
+
+def all_bytes():
+    lines = ["".join(chr(ord("a") + (line + i) % 26) for i in range(333)) + "\n" for line in range(300)]
+    return bytes(range(256)) + "".join(lines).encode()
+
+
+def check_ends(seen):
+    mbinfo = seen.guest_bytes("mbinfo").decode()
+    return [
+        ended(seen, 1),
+        ends_as(seen, "triple", "stopped", phrase="triple fault"),
+        ends_as(seen, "nowhere", "stopped", phrase="instruction fetch from guest-physical 0xd0000000"),
+        ends_as(seen, "loop", "timeout"),
+        ends_as(seen, "loop-exits", "timeout"),
+        ends_as(seen, "halt", "stopped", phrase="HLT with nothing that could wake"),
+        ends_as(seen, "value", "exit", 43),
+        ends_as(seen, "shutdown", "shutdown", 0),
+        ends_as(seen, "partial", "exit", 1),
+        expect("a line without its end arrives", seen.guest_bytes("partial") == b"a line\nand a piece",
+               f"it is {seen.guest_bytes('partial')!r}"),
+        expect("every byte arrives as it is", seen.guest_bytes("bytes") == all_bytes(),
+               f"{len(seen.guest_bytes('bytes'))} bytes arrive of {len(all_bytes())}"),
+        ends_as(seen, "badarg", "exit", 3),
+        expect("a bad argument is named", b"FAIL unknown argument: pagse=3" in seen.guest_bytes("badarg"),
+               f"it says {seen.guest_bytes('badarg')!r}"),
+        ends_as(seen, "mbinfo", "exit", 1),
+        expect("Multiboot: command line, loader, module", all(p in mbinfo for p in (
+            "cmdline=mbinfo.elf one two\n", "loader=Twofold\n",
+            "string=hello.txt with arguments content=Hello from a mod")), mbinfo),
+        ends_as(seen, "mbaout", "stopped", phrase="largest free run"),
+        ends_as(seen, "small", "stopped", phrase="no room for the reserved area")
+        if seen.vm("small").get("end") == "stopped" else ends_as(seen, "small", "exit", 1),
+        has(seen, "code at rip:"),
+    ]
+
+
+# --- images that cannot be loaded -----------------------------------------------------------------------------------
+
+
+def elf64(segments, entry=0x200000, phnum=None):
+    """An ELF64 file; segments: (flags, address, content, size in memory)."""
+    header = 64 + 56 * len(segments)
+    file, table = b"", b""
+    for flags, address, content, size in segments:
+        table += struct.pack("<IIQQQQQQ", 1, flags, header + len(file), address, address, len(content), size, 4096)
+        file += content
+    return struct.pack("<IBBBB8xHHIQQQIHHHHHH", 0x464C457F, 2, 1, 1, 0, 2, 62, 1, entry, 64, 0, 0, 64, 56,
+                       phnum or len(segments), 64, 0, 0) + table + file
+
+
+CODE = b"\xf4" * 64
+
+BAD_IMAGES = {
+    "empty": (b"", "neither an ELF64 file nor one with a Multiboot header"),
+    "text": (b"this is no image\n" * 100, "neither an ELF64 file"),
+    "cut": (elf64([(5, 0x200000, CODE, 64)])[:150], "truncated: segment at 0x200000"),
+    "cut-headers": (elf64([(5, 0x200000, CODE, 64)], phnum=9), "truncated: the program headers"),
+    "outside": (elf64([(5, 0x200000, CODE, 64), (6, 0x7fff000, b"", 0x2000)]), "lies outside the VM's 64 MiB"),
+    "wraps": (elf64([(5, 0x200000, CODE, 64), (6, 0xfffffffffffff000, b"", 0x2000)]), "lies outside the VM's"),
+    "overlap": (elf64([(5, 0x200000, CODE, 64), (6, 0x200020, CODE, 64)]), "overlaps the segment"),
+    "entry": (elf64([(5, 0x200000, CODE, 64)], entry=0x300000), "entry point 0x300000 lies in no executable"),
+    "entry-data": (elf64([(5, 0x200000, CODE, 64), (6, 0x300000, CODE, 64)], entry=0x300000),
+                   "lies in no executable segment"),
+}
+
+
+def bad_image_files(folder):
+    files = []
+    for name, (content, _) in BAD_IMAGES.items():
+        path = folder / f"{name}.elf"
+        path.write_bytes(content)
+        files.append(path)
+    return files + [GUESTS / "ends.elf"]
+
+
+def check_bad_images(seen):
+    return [ended(seen, 1)] + [ends_as(seen, n, "stopped", phrase=p) for n, (_, p) in BAD_IMAGES.items()] + \
+        [ends_as(seen, "ends", "exit", 1)]
+
+
+# --- the loader's messages --------------------------------------------------------------------------------------------
+
+# The firmware goes on after the loader has returned: it looks for another thing to boot.
+BACK_IN_FIRMWARE = (b"BdsDxe: failed to start", b"BdsDxe: No bootable option", b"UEFI Interactive Shell", b"Press any key")
+
+
+def loader_says(*phrases):
+    def check(seen):
+        text = seen.text().replace("\n", "")
+        back = any(mark in line.raw for line in seen.lines for mark in BACK_IN_FIRMWARE)
+        return [expect(f"says '{p}'", p in text, "it does not") for p in phrases] + [
+            expect("goes back to the firmware", back, "the firmware did not go on"),
+            expect("the hypervisor is not started", "starting the hypervisor" not in text, "it is"),
+        ]
+    return check
+
+
+def loader_scenario(name, *phrases, **more):
+    """On QEMU with a processor model that Bochs is needed for, else on QEMU: it boots in a moment."""
+    return Scenario(name, loader_says(*phrases), stop=b"BdsDxe: failed to start", limit=60, **more)
+
+
+INI_MISTAKES = {
+    "unknown-key": ("[a]\nimage = ends.elf\nmemroy = 3M\n", "twofold.ini:3: unknown key 'memroy'"),
+    "missing-module": ("[a]\nimage = gone.elf\n", "twofold.ini:2: there is no file 'gone.elf'"),
+}
+
+
+def text_file(name, content):
+    def files(folder):
+        (folder / name).write_bytes(content)
+        return [folder / name]
+    return files
+
+
+def damaged_hypervisor(change):
+    def make(folder):
+        path = folder / "twofold.elf"
+        path.write_bytes(change(image.HYPERVISOR.read_bytes()))
+        return path
+    return make
+
+
+def bochs_loader(name, *phrases, **more):
+    return loader_scenario(name, *phrases, settings=[guest("ends")], files=guest_files("ends"), **more)
+
+
+ALL = [
+    *(Scenario(f"suite-{page}", check_suite(page), suite_vms(page), guest_files(*BENCHMARKS, "checks"), limit=600)
+      for page in ("4k", "2m", "1g")),
+    Scenario("ends", check_ends, ends_vms(), ends_files),
+    Scenario("bad-images", check_bad_images,
+             [(n, [("image", f"{n}.elf")]) for n in BAD_IMAGES] + [guest("ends")], bad_image_files),
+    loader_scenario("qemu-without-vmx", "no VT-x", machine="qemu", settings=[guest("ends")],
+                    files=guest_files("ends")),
+    bochs_loader("penryn-without-ept", "no EPT", cpu_model="core2_penryn_t9600"),
+    bochs_loader("no-hypervisor", "twofold.elf, the hypervisor, is missing", hypervisor=None),
+    bochs_loader("hypervisor-cut", "twofold.elf is truncated",
+                 hypervisor=damaged_hypervisor(lambda b: b[:4096])),
+    bochs_loader("hypervisor-no-elf", "is not an ELF64 file",
+                 hypervisor=damaged_hypervisor(lambda b: b"\0" * len(b))),
+    Scenario("no-settings", loader_says("twofold.ini is missing"), None, guest_files("ends"), limit=60,
+             stop=b"BdsDxe: failed to start"),
+    *(loader_scenario(f"ini-{name}", phrase, settings=text, files=guest_files("ends"))
+      for name, (text, phrase) in INI_MISTAKES.items()),
+]
