@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The settings file: what is accepted, and a message with a line for every kind of mistake. */
+#include "hv/settings.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/host/test.h"
+
+static const struct module files[] = {
+    {"touch.elf", "", 0}, {"initrd.img", "", 0}, {"Kernel", "", 0}};
+static const struct module_list modules = {files, ARRAY_SIZE(files)};
+static struct settings settings;
+static struct why why;
+
+static bool parse(const char *text)
+{
+    memset(&settings, 0xa5, sizeof(settings));
+    return settings_parse(text, strlen(text), &modules, &settings, &why);
+}
+
+static void a_full_file_is_read(void)
+{
+    bool good =
+        parse("\xef\xbb\xbf; comment\r\n"
+              "[twofold]\r\n  at_end = bochs  \r\nwithout = vpid, 1g_pages preemption_timer\r\n\r\n"
+              "# another\n[first.vm-1_x]\nimage=touch.elf\nargs = pages=3 x=y\nmemory\t=\t128M\n"
+              "paging = nested\nept_page = 2m\ncpus = 1\ntime_limit = 1500ms\n"
+              "module = initrd.img one two\nmodule = KERNEL\n[b]\nimage = kernel");
+
+    CHECK(good, "%s", why.text);
+    CHECK(settings.at_end == AT_END_BOCHS, "at_end %d", settings.at_end);
+    CHECK(settings.without ==
+              (1u << FEATURE_VPID | 1u << FEATURE_1G_PAGES | 1u << FEATURE_PREEMPTION_TIMER),
+          "without %llx", (unsigned long long)settings.without);
+    CHECK(settings.vm_count == 2, "%u VMs", settings.vm_count);
+    const struct vm_settings *vm = &settings.vm[0];
+    CHECK(strcmp(vm->name, "first.vm-1_x") == 0 && vm->line == 7, "%s in line %u", vm->name,
+          vm->line);
+    CHECK(strcmp(vm->args, "pages=3 x=y") == 0, "args %s", vm->args);
+    CHECK(vm->memory == MIB(128) && vm->ept_page == PAGE_SIZE_2M && vm->time_limit_ms == 1500,
+          "numbers");
+    CHECK(vm->module_count == 2 && strcmp(vm->module[0].args, "one two") == 0 &&
+              strcmp(vm->module[1].name, "KERNEL") == 0 && vm->module[1].args[0] == '\0',
+          "modules");
+}
+
+static void defaults_are_as_documented(void)
+{
+    CHECK(parse("[a]\nimage = touch.elf\n"), "%s", why.text);
+    const struct vm_settings *vm = &settings.vm[0];
+    CHECK(settings.at_end == AT_END_STAY && settings.without == 0, "global");
+    CHECK(vm->memory == MIB(64) && vm->ept_page == PAGE_SIZE_1G && vm->cpus == 1 &&
+              vm->time_limit_ms == 0 && vm->paging == PAGING_NESTED && vm->module_count == 0,
+          "VM");
+}
+
+static void every_mistake_names_its_line(void)
+{
+    static const struct {
+        const char *text, *message;
+    } cases[] = {
+        {"", "1: no VM"},
+        {"[twofold]\nat_end = stay\n", "2: no VM"},
+        {"image = touch.elf\n", "1: a key before the first [section]"},
+        {"[a]\nimage = touch.elf\nnonsense\n", "3: 'nonsense': neither"},
+        {"[a\nimage = touch.elf\n", "1: section without ']'"},
+        {"[]\n", "1: section name ''"},
+        {"[a b]\n", "1: section name 'a b'"},
+        {"[abcdefghijklmnopqrstuvwxyzabcdefghij]\nimage = touch.elf\n",
+         "1: the VM's name is longer"},
+        {"[a]\nimage = touch.elf\n[a]\n", "3: a second section [a]; the first is in line 1"},
+        {"[twofold]\n[twofold]\n", "2: a second section [twofold]"},
+        {"[a]\n[b]\nimage = touch.elf\n", "1: VM 'a' has no image"},
+        {"[b]\nimage = touch.elf\n\n[a]\n", "4: VM 'a' has no image"},
+        {"[a]\nimage = touch.elf\nimage = touch.elf\n", "3: 'image' a second time"},
+        {"[a]\nimage =\n", "2: 'image' has no value"},
+        {"[a]\nimage = gone.elf\n", "2: there is no file 'gone.elf'"},
+        {"[a]\nmodule = gone.elf args\n", "2: there is no file 'gone.elf'"},
+        {"[a]\nmemroy = 3M\n", "2: unknown key 'memroy' in section [a]"},
+        {"[twofold]\nimage = touch.elf\n", "2: unknown key 'image' in section [twofold]"},
+        {"[twofold]\nat_end = explode\n", "2: at_end = explode: must be"},
+        {"[twofold]\nwithout = vpid magic\n", "2: without = ... magic"},
+        {"[a]\nmemory = lots\n", "2: memory = lots: must be"},
+        {"[a]\nmemory = 64\n", "2: memory = 64: must be"},
+        {"[a]\nmemory = 64MB\n", "2: memory = 64MB: must be"},
+        {"[a]\nmemory = -1M\n", "2: memory = -1M: must be"},
+        {"[a]\nmemory = 1023K\n", "2: memory = 1023K: less than 1M"},
+        {"[a]\nmemory = 1025K\n", "2: memory = 1025K: not a multiple"},
+        {"[a]\nmemory = 99999999G\n", "2: memory = 99999999G: more than"},
+        {"[a]\nmemory = 99999999999999999999999999G\n", "2: memory = 999"},
+        {"[a]\npaging = shadow\n", "2: paging = shadow: not available"},
+        {"[a]\npaging = magic\n", "2: paging = magic: must be"},
+        {"[a]\nept_page = 3m\n", "2: ept_page = 3m: must be"},
+        {"[a]\ncpus = 0\n", "2: cpus = 0: must be"},
+        {"[a]\ncpus = 2\n", "2: cpus = 2: not available"},
+        {"[a]\ncpus = two\n", "2: cpus = two: must be"},
+        {"[a]\ntime_limit = 5\n", "2: time_limit = 5: must be a number and s or ms"},
+        {"[a]\ntime_limit = 0s\n", "2: time_limit = 0s: must be more"},
+        {"[a]\ntime_limit = 99999999999s\n", "2: time_limit = 99999999999s: must be"},
+        {"[a]\nargs = \x01\n", "2: byte 0x01"},
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        CHECK(!parse(cases[i].text), "case %zu was accepted: %s", i, cases[i].text);
+        CHECK(strncmp(why.text, "twofold.ini:", 12) == 0 &&
+                  strncmp(why.text + 12, cases[i].message, strlen(cases[i].message)) == 0,
+              "case %zu says: %s", i, why.text);
+    }
+}
+
+static void limits_are_kept(void)
+{
+    char text[64 * 1024];
+    size_t length = 0;
+
+    for (unsigned i = 0; i <= VMS_MAX; i++)
+        length += (size_t)sprintf(text + length, "[v%u]\nimage = touch.elf\n", i);
+    CHECK(!parse(text) && strstr(why.text, "more than 64 VMs"), "%s", why.text);
+
+    length = (size_t)sprintf(text, "[a]\nimage = touch.elf\n");
+    for (unsigned i = 0; i <= VM_MODULES_MAX; i++)
+        length += (size_t)sprintf(text + length, "module = initrd.img\n");
+    CHECK(!parse(text) && strstr(why.text, "more than 8 modules"), "%s", why.text);
+
+    sprintf(text, "[a]\nargs = %0600d\n", 1);
+    CHECK(!parse(text) && strstr(why.text, "line is longer"), "%s", why.text);
+    sprintf(text, "[a]\nargs = %0300d\n", 1);
+    CHECK(!parse(text) && strstr(why.text, "args is longer than 255"), "%s", why.text);
+    sprintf(text, "[a]\nimage = %0100d\n", 1);
+    CHECK(!parse(text) && strstr(why.text, "image is longer than 63"), "%s", why.text);
+    CHECK(!settings_parse("[a]\nargs = \0x\n", 14, &modules, &settings, &why) &&
+              strstr(why.text, "2: byte 0x00"),
+          "%s", why.text);
+}
+
+/* Whatever the bytes: an answer, a reason when it is no, and nothing outside the buffers
+ * (sanitizers). */
+static void mutated_files_are_safe(void)
+{
+    static const char seed_text[] =
+        "[twofold]\nat_end = qemu\nwithout = smep\n[vm]\nimage = touch.elf\n"
+        "memory = 64M\nargs = a=1\nmodule = initrd.img x\ntime_limit = 5s\n";
+    uint64_t random = 7;
+    unsigned accepted = 0;
+
+    for (unsigned n = 0; n < 100000; n++) {
+        size_t length = sizeof(seed_text) - 1;
+        char *copy = malloc(length);
+        memcpy(copy, seed_text, length);
+        for (uint64_t flips = test_random(&random) % 4; flips > 0; flips--)
+            copy[test_random(&random) % length] = (char)test_random(&random);
+        length -= test_random(&random) % 8 == 0 ? test_random(&random) % length : 0;
+        why.text[0] = '\0';
+        bool good = settings_parse(copy, length, &modules, &settings, &why);
+        accepted += good;
+        CHECK(good || strncmp(why.text, "twofold.ini:", 12) == 0, "no reason given");
+        free(copy);
+    }
+    CHECK(accepted > 1000 && accepted < 99000, "%u accepted: the mutations test nothing", accepted);
+}
+
+int main(void)
+{
+    RUN(a_full_file_is_read);
+    RUN(defaults_are_as_documented);
+    RUN(every_mistake_names_its_line);
+    RUN(limits_are_kept);
+    RUN(mutated_files_are_safe);
+    return test_status();
+}
