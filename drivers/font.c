@@ -1,44 +1,57 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* See font.h. */
+/* See font.h. The format: "The PC Screen Font formats". */
 #include "drivers/font.h"
 
-#include <string.h>
+#include <stddef.h>
 
-#define PSF2_MAGIC 0x864ab572u
-
-/* "The PC Screen Font formats", psf2_header */
-struct psf2_header {
-    uint32_t magic, version, header_size, flags;
-    uint32_t length, char_size, height, width;
-};
+#define PSF1_MAGIC_0    0x36u
+#define PSF1_MAGIC_1    0x04u
+#define PSF1_MODE_512   0x01u /* 512 glyphs instead of 256 */
+#define PSF1_MODE_TABLE 0x02u /* a table of characters follows the glyphs */
+#define PSF1_SEQUENCE   0xfffeu
+#define PSF1_END        0xffffu
+#define HEADER_BYTES    4u
 
 /* drivers/font_data.S */
 extern const uint8_t font_file[], font_file_end[];
 
-bool font_load(struct font *font)
+/* The table has, for each glyph in turn, 16-bit characters, then sequences of them, then PSF1_END.
+ */
+static void read_table(struct font *font, const uint8_t *glyphs, const uint8_t *at)
 {
-    struct psf2_header header;
-    uint64_t size = (uint64_t)(font_file_end - font_file);
+    uint32_t index = 0;
+    bool in_sequence = false;
 
-    if (size < sizeof(header))
-        return false;
-    memcpy(&header, font_file, sizeof(header));
-    *font = (struct font){
-        .glyphs = font_file + header.header_size,
-        .count = header.length,
-        .bytes_per_glyph = header.char_size,
-        .bytes_per_row = (header.width + 7) / 8,
-        .width = header.width,
-        .height = header.height,
-    };
-    return header.magic == PSF2_MAGIC && header.width > 0 && header.length > 0 &&
-           header.header_size + (uint64_t)header.length * header.char_size <= size &&
-           font->bytes_per_row * header.height <= header.char_size;
+    for (; at + 1 < font_file_end; at += 2) {
+        unsigned character = at[0] | (unsigned)at[1] << 8;
+        if (character == PSF1_END) {
+            index++;
+            in_sequence = false;
+        } else if (character == PSF1_SEQUENCE) {
+            in_sequence = true;
+        } else if (!in_sequence && character < FONT_CHARACTERS) {
+            font->glyph[character] = glyphs + (uint64_t)index * font->height;
+        }
+    }
 }
 
-const uint8_t *font_glyph(const struct font *font, unsigned character)
+bool font_load(struct font *font)
 {
-    if (character >= font->count)
-        character = '?';
-    return font->glyphs + (uint64_t)character * font->bytes_per_glyph;
+    uint64_t size = (uint64_t)(font_file_end - font_file);
+
+    *font = (struct font){.height = 0};
+    if (size < HEADER_BYTES || font_file[0] != PSF1_MAGIC_0 || font_file[1] != PSF1_MAGIC_1 ||
+        !(font_file[2] & PSF1_MODE_TABLE))
+        return false;
+    uint64_t count = font_file[2] & PSF1_MODE_512 ? 512 : 256;
+    font->height = font_file[3];
+    uint64_t glyph_bytes = count * font->height;
+    if (size - HEADER_BYTES < glyph_bytes)
+        return false;
+    read_table(font, font_file + HEADER_BYTES, font_file + HEADER_BYTES + glyph_bytes);
+    for (unsigned c = ' '; c <= '~'; c++) {
+        if (!font->glyph[c])
+            return false;
+    }
+    return true;
 }

@@ -1,24 +1,25 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The console's font: Spleen 8x16 (Frederic Cambus, BSD-2-Clause) from Debian's package
- * fonts-spleen, in PSF2. */
+/*
+ * The console's font: Spleen 8x16 (Frederic Cambus, BSD-2-Clause) from Debian's package
+ * fonts-spleen, in PSF1: a header, the glyphs, and for each glyph the characters that it stands
+ * for.
+ */
 #ifndef DRIVERS_FONT_H
 #define DRIVERS_FONT_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
+#define FONT_CHARACTERS 128u /* ASCII */
+#define FONT_WIDTH      8u   /* pixels; PSF1 knows no other */
+
 struct font {
-    const uint8_t *glyphs;
-    uint32_t count;
-    uint32_t bytes_per_glyph;
-    uint32_t bytes_per_row;
-    uint32_t width, height; /* pixels */
+    const uint8_t *glyph[FONT_CHARACTERS]; /* a byte a row, most significant bit leftmost */
+    uint32_t height;                       /* pixels */
 };
 
-/* Read the PSF2 file that is linked in. False when it is not one. */
+/* Read the file that is linked in. False when it is no PSF1 file, or lacks a printable ASCII
+ * character. */
 bool font_load(struct font *font);
-
-/* The rows of a character's glyph, most significant bit leftmost. */
-const uint8_t *font_glyph(const struct font *font, unsigned character);
 
 #endif

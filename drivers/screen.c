@@ -33,16 +33,15 @@ static bool in_record;                     /* a line for programs ("@..."): not 
 
 static void draw_cell(unsigned y, unsigned x, char c)
 {
-    const uint8_t *glyph = font_glyph(&font, (unsigned char)c);
-    uint32_t left = x * font.width * scale;
+    const uint8_t *glyph = font.glyph[(unsigned char)c];
+    uint32_t left = x * FONT_WIDTH * scale;
     uint32_t top = y * font.height * scale;
 
     for (uint32_t line = 0; line < font.height * scale; line++) {
         volatile uint32_t *at = pixels + (uint64_t)(top + line) * stride + left;
-        const uint8_t *bits = glyph + line / scale * font.bytes_per_row;
-        for (uint32_t i = 0; i < font.width * scale; i++) {
-            uint32_t bit = i / scale;
-            bool set = bits[bit / 8] >> (7 - bit % 8) & 1;
+        uint8_t bits = glyph[line / scale];
+        for (uint32_t i = 0; i < FONT_WIDTH * scale; i++) {
+            bool set = bits >> (FONT_WIDTH - 1 - i / scale) & 1;
             at[i] = set ? COLOUR_TEXT : COLOUR_BACKGROUND;
         }
     }
@@ -99,7 +98,7 @@ bool screen_init(void *mapped, const struct handoff_framebuffer *fb)
         (uint64_t)fb->stride * fb->height * BYTES_PER_PIXEL > fb->size)
         return false;
     stride = fb->stride;
-    columns = fb->width / (font.width * scale);
+    columns = fb->width / (FONT_WIDTH * scale);
     rows = fb->height / (font.height * scale);
     columns = columns < COLUMNS_MAX ? columns : COLUMNS_MAX;
     rows = rows < ROWS_MAX ? rows : ROWS_MAX;

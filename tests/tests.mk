@@ -29,7 +29,7 @@ $(TEST_PROGRAMS): $(BUILD)/tests/%: tests/host/%_test.c tests/host/panic.c $$($$
 # Each goes on when another fails; each prints its own lines.
 host-tests: $(TEST_PROGRAMS)
 	@status=0; for test in $(TEST_PROGRAMS); do \
-	    timeout 300 $$test || { echo "FAIL $$(basename $$test): the program ended with status $$?"; status=1; }; \
+	    timeout 300 $$test || { echo "FAIL $$test: the program ended with status $$?"; status=1; }; \
 	done; exit $$status
 
 .PHONY: host-tests

@@ -21,6 +21,7 @@ static int test_failures;
             printf("FAIL %s: %s:%d: %s: ", __func__, __FILE__, __LINE__, #condition);              \
             printf(__VA_ARGS__);                                                                   \
             printf("\n");                                                                          \
+            fflush(stdout);                                                                        \
         }                                                                                          \
     } while (0)
 

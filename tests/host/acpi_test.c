@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* ACPI tables of a machine that the test builds, whole and broken. */
+#include "drivers/acpi.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/host/test.h"
+
+#define MEMORY 0x10000u
+
+enum {
+    RSDP = 0x100,
+    XSDT = 0x200,
+    FADT = 0x400,
+    DSDT = 0x800,
+    MADT = 0xa00,
+    SPCR = 0xc00,
+    RSDT = 0xe00
+};
+
+static uint8_t memory[MEMORY];
+static uint32_t lengths[MEMORY]; /* of the table that starts there */
+
+static const void *map(void *context, uint64_t at, uint64_t len)
+{
+    (void)context;
+    return at < MEMORY && len <= MEMORY - at ? memory + at : NULL;
+}
+
+static void put(uint32_t at, uint64_t value, unsigned bytes)
+{
+    memcpy(memory + at, &value, bytes);
+}
+
+static void sum(uint32_t at, uint32_t length, uint32_t checksum_at)
+{
+    uint8_t total = 0;
+
+    memory[checksum_at] = 0;
+    for (uint32_t i = 0; i < length; i++)
+        total = (uint8_t)(total + memory[at + i]);
+    memory[checksum_at] = (uint8_t)-total;
+}
+
+static void table(uint32_t at, const char *signature, uint32_t length)
+{
+    memcpy(memory + at, signature, 4);
+    put(at + 4, length, 4);
+    lengths[at] = length;
+}
+
+static void finish(uint32_t at)
+{
+    sum(at, lengths[at], at + 9);
+}
+
+static void build(void)
+{
+    /* Name (\_S5_, Package (4) {5, 6, 0, 0}) among other bytes */
+    static const uint8_t aml[] = {0x5b, 0x80, '_',  'S',  '5',  '_',  0x01, 0x08, '\\', '_',  'S',
+                                  '5',  '_',  0x12, 0x08, 0x04, 0x0a, 0x05, 0x0a, 0x06, 0x00, 0x00};
+
+    memset(memory, 0, sizeof(memory));
+    memcpy(memory + RSDP, "RSD PTR ", 8);
+    put(RSDP + 15, 2, 1);
+    put(RSDP + 16, RSDT, 4);
+    put(RSDP + 20, 36, 4);
+    put(RSDP + 24, XSDT, 8);
+    sum(RSDP, 20, RSDP + 8);
+    sum(RSDP, 36, RSDP + 32);
+
+    table(XSDT, "XSDT", 36 + 3 * 8);
+    put(XSDT + 36, FADT, 8);
+    put(XSDT + 44, MADT, 8);
+    put(XSDT + 52, SPCR, 8);
+    table(RSDT, "RSDT", 36 + 4);
+    put(RSDT + 36, FADT, 4);
+
+    table(FADT, "FACP", 244);
+    put(FADT + 40, DSDT, 4);
+    put(FADT + 64, 0x604, 4);
+    put(FADT + 76, 0x608, 4);
+    put(FADT + 112, 1u << 10 | 1u << 8, 4);
+    put(FADT + 116, 1, 1);
+    put(FADT + 120, 0xcf9, 8);
+    put(FADT + 128, 6, 1);
+    table(DSDT, "DSDT", 36 + sizeof(aml));
+    memcpy(memory + DSDT + 36, aml, sizeof(aml));
+
+    table(MADT, "APIC", 44 + 8 + 8 + 16 + 12);
+    put(MADT + 36, 0xfee00000, 4);
+    memcpy(memory + MADT + 44, (uint8_t[]){0, 8, 0, 7, 1, 0, 0, 0}, 8);
+    memcpy(memory + MADT + 52, (uint8_t[]){0, 8, 1, 9, 0, 0, 0, 0}, 8); /* not enabled */
+    memcpy(memory + MADT + 60, (uint8_t[]){9, 16, 0, 0, 0x34, 0x12, 0, 0, 1}, 9);
+    memcpy(memory + MADT + 76, (uint8_t[]){1, 12, 0, 0, 0, 0, 0xc0, 0xfe}, 8);
+
+    table(SPCR, "SPCR", 80);
+    put(SPCR + 36, 0, 1);
+    put(SPCR + 40, 1, 1);
+    put(SPCR + 44, 0x2f8, 8);
+    for (uint32_t at = 0; at < MEMORY; at++) {
+        if (lengths[at])
+            finish(at);
+    }
+}
+
+static struct acpi_info info;
+
+static void read_tables(void)
+{
+    acpi_read(&info, RSDP, map, NULL);
+}
+
+static void good_tables_are_read(void)
+{
+    build();
+    read_tables();
+    CHECK(info.valid && info.has_fadt, "root");
+    CHECK(info.pm1a_control == 0x604 && info.pm1b_control == 0 && info.pm_timer == 0x608 &&
+              info.pm_timer_32bit,
+          "FADT");
+    CHECK(info.has_reset && info.reset.space == ACPI_SPACE_IO && info.reset.address == 0xcf9 &&
+              info.reset_value == 6,
+          "reset");
+    CHECK(info.has_s5 && info.s5_type_a == 5 && info.s5_type_b == 6, "_S5");
+    CHECK(info.processor_count == 2 && info.processor[0] == 7 && info.processor[1] == 0x1234,
+          "processors");
+    CHECK(info.local_apic == 0xfee00000 && info.io_apic_count == 1 && info.io_apic[0] == 0xfec00000,
+          "APICs");
+    CHECK(info.has_uart && !info.uart.memory_mapped && info.uart.base == 0x2f8, "SPCR");
+}
+
+static void the_rsdt_does_where_the_xsdt_is_broken(void)
+{
+    build();
+    put(RSDP + 24, 0, 8);
+    sum(RSDP, 36, RSDP + 32);
+    read_tables();
+    CHECK(info.valid && info.has_fadt && !info.has_uart, "RSDT");
+}
+
+static void broken_tables_are_left_out(void)
+{
+    build();
+    memory[FADT + 70]++;
+    read_tables();
+    CHECK(info.valid && !info.has_fadt && info.has_uart, "a FADT with a wrong sum");
+    build();
+    put(MADT + 4, 0xffffff, 4);
+    read_tables();
+    CHECK(info.valid && info.processor_count == 0, "a MADT beyond memory");
+    build();
+    memory[MADT + 45] = 0;
+    finish(MADT);
+    read_tables();
+    CHECK(info.processor_count == 0, "an entry of no length");
+    build();
+    memory[RSDP]++;
+    read_tables();
+    CHECK(!info.valid, "no RSDP");
+    acpi_read(&info, 0, map, NULL);
+    CHECK(!info.valid, "no address");
+    build();
+    put(XSDT + 36, XSDT, 8); /* a cycle */
+    finish(XSDT);
+    read_tables();
+    CHECK(info.valid && info.has_uart, "a table that names itself");
+}
+
+/* Random changes with the sums made right again: nothing outside memory is read (sanitizers). */
+static void mutated_tables_are_safe(void)
+{
+    uint64_t random = 9;
+    unsigned valid = 0;
+
+    for (unsigned n = 0; n < 20000; n++) {
+        static const uint32_t tables[] = {XSDT, FADT, DSDT, MADT, SPCR};
+        build();
+        for (unsigned flips = 0; flips < 3; flips++) {
+            uint32_t at = tables[test_random(&random) % 5];
+            memory[at + test_random(&random) % lengths[at]] = (uint8_t)test_random(&random);
+            finish(at);
+        }
+        read_tables();
+        valid += info.valid;
+    }
+    CHECK(valid > 1000, "%u valid", valid);
+}
+
+int main(void)
+{
+    RUN(good_tables_are_read);
+    RUN(the_rsdt_does_where_the_xsdt_is_broken);
+    RUN(broken_tables_are_left_out);
+    RUN(mutated_tables_are_safe);
+    return test_status();
+}
