@@ -145,7 +145,8 @@ static bool take_signed(struct cursor *c, unsigned bytes, int64_t *value)
 /* --- prefixes, SDM 2A 2.1.1 and 2.2.1
  * ------------------------------------------------------------------- */
 
-static bool take_prefix(struct prefixes *p, uint8_t byte)
+/* In 64-bit mode overrides other than FS and GS are ignored: they do not even undo those. */
+static bool take_prefix(struct prefixes *p, uint8_t byte, enum decode_mode mode)
 {
     static const struct {
         uint8_t byte;
@@ -173,11 +174,13 @@ static bool take_prefix(struct prefixes *p, uint8_t byte)
         break;
     }
     for (size_t i = 0; i < sizeof(segments) / sizeof(segments[0]); i++) {
-        if (segments[i].byte == byte) {
+        if (segments[i].byte != byte)
+            continue;
+        if (mode != DECODE_64 || segments[i].segment >= INSN_FS) {
             p->has_segment = true;
             p->segment = segments[i].segment;
-            return true;
         }
+        return true;
     }
     return false;
 }
@@ -195,7 +198,7 @@ static bool take_prefixes(struct cursor *c, enum decode_mode mode, struct prefix
             p->rex = *opcode & 0xf;
             continue;
         }
-        if (!take_prefix(p, *opcode))
+        if (!take_prefix(p, *opcode, mode))
             return true;
         p->rex_present = false;
         p->rex = 0;
@@ -383,7 +386,13 @@ static bool take_operands(struct cursor *c, const struct prefixes *p, enum decod
         out->to_memory = true;
         if (row->form == FORM_EI || (row->group == GROUP_3 && out->op == INSN_TEST))
             return take_immediate(c, immediate_bytes(out->size), out);
-        return row->form != FORM_EI8 || take_immediate(c, 1, out);
+        if (row->form != FORM_EI8)
+            return true;
+        if (!take_immediate(c, 1, out))
+            return false;
+        if (row->group == GROUP_8)
+            out->immediate &= 0xff; /* a bit's number, not a signed value */
+        return true;
     case FORM_NONE:
         break;
     }
@@ -445,13 +454,16 @@ bool decode(const uint8_t *bytes, size_t len, enum decode_mode mode, struct insn
     out->segment = INSN_DS;
     if (!take_operands(&c, &p, mode, row, out))
         return false;
-    if (p.has_segment && (mode != DECODE_64 || p.segment >= INSN_FS))
+    if (p.has_segment)
         out->segment = p.segment;
     if (!two && opcode == OPCODE_MOVSXD && out->size == 2)
-        out->memory_size = 2;
-    /* 66, F2 and F3 make other instructions of MOVNTI's opcode. */
-    if (two && opcode == OPCODE_MOVNTI && (p.operand_size || p.rep != INSN_ONCE || out->size == 2))
-        return false;
+        return false; /* how much memory it reads, processors do not agree on */
+    if (two && opcode == OPCODE_MOVNTI) {
+        /* 66, F2 and F3 make other instructions of this opcode, and it has no 16-bit form. */
+        if (p.operand_size || p.rep != INSN_ONCE)
+            return false;
+        out->size = out->memory_size = p.rex & REX_W ? 8 : 4;
+    }
     out->rep = row->form == FORM_STRING ? p.rep : INSN_ONCE;
     out->lock = p.lock;
     out->length = (uint8_t)c.at;
