@@ -105,13 +105,13 @@ static void print_record(const struct vm *vm)
 /* The reasons with the most exits, largest first. */
 static void find_top(struct row *row, const uint64_t *exits, uint64_t ops)
 {
-    unsigned taken[TOP_REASONS];
+    unsigned taken[TOP_REASONS] = {EXIT_REASONS_MAX, EXIT_REASONS_MAX};
 
     for (unsigned n = 0; n < TOP_REASONS; n++) {
         unsigned best = EXIT_REASONS_MAX;
         for (unsigned i = 0; i < EXIT_REASONS_MAX; i++) {
-            bool used = n > 0 && i == taken[0];
-            if (!used && exits[i] > 0 && (best == EXIT_REASONS_MAX || exits[i] > exits[best]))
+            if (i != taken[0] && exits[i] > 0 &&
+                (best == EXIT_REASONS_MAX || exits[i] > exits[best]))
                 best = i;
         }
         taken[n] = best;

@@ -90,22 +90,30 @@ static bool emulate_access(struct vcpu *vcpu, gpa_t at)
     return false;
 }
 
+static bool no_ram_to_fetch(struct vcpu *vcpu, gpa_t at)
+{
+    vm_stop(vcpu->vm, "instruction fetch from guest-physical 0x%llx, where there is no RAM",
+            (unsigned long long)at.v);
+    return true;
+}
+
 /*
- * The walk itself met a table where there is no RAM. Its entries read as all ones, whose reserved
- * bits make a page fault: walk again in software to learn its error code.
+ * The walk itself met a table where there is no RAM. Its entries read as all ones: walk again in
+ * software. In all modes but 32-bit paging reserved bits make a page fault of it; there the walk
+ * goes on.
  */
-static bool table_outside_ram(struct vcpu *vcpu, uint64_t qualification)
+static bool table_outside_ram(struct vcpu *vcpu, gpa_t table, uint64_t qualification)
 {
     struct walk_registers registers;
     struct walk_memory memory;
     gva_t at = gva(vmread(VMCS_GUEST_LINEAR_ADDRESS));
-    unsigned access =
-        guest_access_rights() | (qualification & EPT_VIOLATION_FETCH ? WALK_FETCH : WALK_READ);
+    bool fetch = (qualification & EPT_VIOLATION_FETCH) != 0;
 
     arch_walk_setup(vcpu, &registers, &memory);
-    struct walk_result result = walk(&memory, &registers, at, access);
-    if (result.status != WALK_FAULT)
-        return false;
+    struct walk_result result =
+        walk(&memory, &registers, at, guest_access_rights() | (fetch ? WALK_FETCH : WALK_READ));
+    if (result.status == WALK_OK)
+        return fetch ? no_ram_to_fetch(vcpu, result.gpa) : emulate_access(vcpu, table);
     struct guest_fault fault = {VECTOR_PF, result.error_code, at};
     exit_inject_fault(vcpu, &fault);
     return true;
@@ -124,12 +132,9 @@ bool exit_ept_violation(struct vcpu *vcpu)
         !(vmread32(VMCS_IDT_VECTORING) & INTERRUPTION_VALID))
         vmwrite(VMCS_GUEST_INTERRUPTIBILITY, vmread(VMCS_GUEST_INTERRUPTIBILITY) | BLOCKING_NMI);
     if (!final)
-        return table_outside_ram(vcpu, qualification);
-    if (qualification & EPT_VIOLATION_FETCH) {
-        vm_stop(vcpu->vm, "instruction fetch from guest-physical 0x%llx, where there is no RAM",
-                (unsigned long long)at.v);
-        return true;
-    }
+        return table_outside_ram(vcpu, at, qualification);
+    if (qualification & EPT_VIOLATION_FETCH)
+        return no_ram_to_fetch(vcpu, at);
     if (vmread32(VMCS_IDT_VECTORING) & INTERRUPTION_VALID) {
         vm_stop(vcpu->vm,
                 "an exception's delivery used guest-physical 0x%llx, where there is no RAM",

@@ -27,7 +27,7 @@ void panic_set_end(enum at_end how)
 }
 
 /* Say it once: a panic inside the panic only stops. */
-static void begin(const char *format, va_list args)
+__attribute__((format(printf, 1, 0))) static void begin(const char *format, va_list args)
 {
     char text[256];
 

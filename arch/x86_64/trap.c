@@ -38,7 +38,7 @@ void backtrace_print(uint64_t rip, uint64_t rbp)
             console_printf("  %016llx\n", (unsigned long long)rip);
 
         /* A frame pointer that does not lie on one of our stacks would fault again. */
-        if (!memory_is_stack(rbp, 2 * sizeof(uint64_t)))
+        if (rbp == 0 || !memory_is_stack(rbp, 2 * sizeof(uint64_t)))
             return;
         const uint64_t *frame = (const uint64_t *)rbp;
         if (frame[0] != 0 && frame[0] <= rbp)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What newlib's printf refers to and the hypervisor does not have: a heap. Only asprintf-like calls and
- * exact conversions of floating-point numbers reach it, and neither is used; should one ever be, it gets the
- * answer "out of memory", which newlib handles.
+ * What newlib's printf refers to and the hypervisor does not have: a heap. Only asprintf-like calls
+ * and exact conversions of floating-point numbers reach it, and neither is used; should one ever
+ * be, it gets the answer "out of memory", which newlib handles.
  */
 #include <stddef.h>
 
