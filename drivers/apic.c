@@ -31,6 +31,7 @@ enum {
 #define APIC_BASE_ADDRESS 0x000ffffffffff000ull
 #define APIC_BYTES        0x400u
 #define SPURIOUS_ENABLE   BIT(8)
+#define LVT_PERIODIC      BIT(17)
 #define LVT_MASKED        BIT(16)
 #define DIVIDE_BY_1       0xbu
 #define XAPIC_ID_SHIFT    24
@@ -125,7 +126,7 @@ void apic_timer_start(uint64_t ticks)
 
     if (count == 0)
         count = 1;
-    apic_write(APIC_LVT_TIMER, VECTOR_TIMER); /* one-shot */
+    apic_write(APIC_LVT_TIMER, LVT_PERIODIC | VECTOR_TIMER);
     apic_write(APIC_TIMER_INITIAL, count > UINT32_MAX ? UINT32_MAX : (uint32_t)count);
 }
 

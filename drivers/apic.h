@@ -16,7 +16,7 @@ void apic_init(bool want_x2apic);
 
 uint32_t apic_id(void);
 
-/* One interrupt after about `ticks` of the TSC; replaces an earlier one. */
+/* An interrupt every `ticks` of the TSC, about, until apic_timer_stop. */
 void apic_timer_start(uint64_t ticks);
 void apic_timer_stop(void);
 

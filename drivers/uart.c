@@ -30,25 +30,28 @@ static volatile uint8_t *registers; /* when memory mapped */
 static bool present;
 static unsigned fifo_room; /* bytes that may be sent without looking at LSR */
 
+static volatile void *register_at(unsigned n)
+{
+    return registers + n * uart.stride;
+}
+
 static uint8_t read_register(unsigned n)
 {
     if (!uart.memory_mapped)
         return inb((uint16_t)(uart.base + n * uart.stride));
-    volatile uint8_t *at = registers + n * uart.stride;
-    return uart.width == 4 ? (uint8_t) * (volatile uint32_t *)at : *at;
+    if (uart.width == 4)
+        return (uint8_t) * (volatile uint32_t *)register_at(n);
+    return *(volatile uint8_t *)register_at(n);
 }
 
 static void write_register(unsigned n, uint8_t value)
 {
-    if (!uart.memory_mapped) {
+    if (!uart.memory_mapped)
         outb((uint16_t)(uart.base + n * uart.stride), value);
-        return;
-    }
-    volatile uint8_t *at = registers + n * uart.stride;
-    if (uart.width == 4)
-        *(volatile uint32_t *)at = value;
+    else if (uart.width == 4)
+        *(volatile uint32_t *)register_at(n) = value;
     else
-        *at = value;
+        *(volatile uint8_t *)register_at(n) = value;
 }
 
 static bool wait_for(uint8_t bits)

@@ -2,7 +2,6 @@
 /* See exit.h. */
 #include "arch/x86_64/exit.h"
 
-#include "arch/x86_64/timer.h"
 #include "drivers/apic.h"
 #include "hv/arch.h"
 #include "hv/console.h"
@@ -128,14 +127,12 @@ static bool exit_external_interrupt(struct vcpu *vcpu)
 {
     apic_interrupt_in_hypervisor((uint8_t)(vmread32(VMCS_EXIT_INTERRUPTION) & INTERRUPTION_VECTOR));
     vm_check_deadline(vcpu->vm);
-    timer_restart(vcpu);
     return true;
 }
 
 static bool exit_preemption_timer(struct vcpu *vcpu)
 {
     vm_check_deadline(vcpu->vm);
-    timer_restart(vcpu);
     return true;
 }
 

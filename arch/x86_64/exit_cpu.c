@@ -232,33 +232,35 @@ static bool paging_on(struct vcpu *vcpu)
     return true;
 }
 
-/* Paging goes off. False: #GP. */
-static bool paging_off(void)
+/* What MOV to CR0 refuses with #GP before anything changes, SDM 2B. */
+static bool cr0_valid(uint64_t value)
 {
-    if (in_64bit_code() || (vmread(VMCS_GUEST_CR4) & CR4_PCIDE))
+    bool pg_goes = !(value & CR0_PG) && (guest_cr0() & CR0_PG);
+
+    if ((value >> 32) || ((value & CR0_PG) && !(value & CR0_PE)) ||
+        ((value & CR0_NW) && !(value & CR0_CD)))
         return false;
-    leave_long_mode();
-    return true;
+    return !pg_goes || (!in_64bit_code() && !(vmread(VMCS_GUEST_CR4) & CR4_PCIDE));
 }
 
-/* MOV to CR0, SDM 2B. */
 static bool write_cr0_of_guest(struct vcpu *vcpu, uint64_t value)
 {
     uint64_t changed = value ^ guest_cr0();
-    bool valid = !(value >> 32) && (!(value & CR0_PG) || (value & CR0_PE)) &&
-                 (!(value & CR0_NW) || (value & CR0_CD));
+    bool valid = cr0_valid(value);
 
     if (valid && !vmx.unrestricted_guest && (value & (CR0_PE | CR0_PG)) != (CR0_PE | CR0_PG)) {
         vm_stop(vcpu->vm, "paging or protected mode switched off, which needs the VT-x feature "
                           "'unrestricted guest', and this processor lacks it");
         return true;
     }
-    if (valid && (changed & CR0_PG))
-        valid = value & CR0_PG ? paging_on(vcpu) : paging_off();
+    if (valid && (changed & CR0_PG) && (value & CR0_PG))
+        valid = paging_on(vcpu);
     if (!valid) {
         exit_inject(vcpu, VECTOR_GP, 0);
         return true;
     }
+    if ((changed & CR0_PG) && !(value & CR0_PG))
+        leave_long_mode();
     value |= CR0_ET;
     vmwrite(VMCS_CR0_SHADOW, value);
     vmwrite(VMCS_GUEST_CR0, guest_cr0_real(value));

@@ -20,19 +20,20 @@ static uint64_t period_ticks(void)
     return ticks > UINT32_MAX ? UINT32_MAX : ticks;
 }
 
-void timer_start(struct vcpu *vcpu)
+/*
+ * Without the preemption timer: interrupts exit whatever the guest's IF is (external-interrupt
+ * exiting). They are let in here, up to the VM entry that follows, because Bochs looks anew at what
+ * they are masked by only when IF changes, and the guest starts with IF clear (docs/machines.md);
+ * every exit clears IF again.
+ */
+void timer_start(void)
 {
-    if (vmx.preemption_timer)
+    if (vmx.preemption_timer) {
         vmwrite(VMCS_PREEMPTION_TIMER, period_ticks());
-    else
-        timer_restart(vcpu);
-}
-
-void timer_restart(struct vcpu *vcpu)
-{
-    (void)vcpu;
-    if (!vmx.preemption_timer)
-        apic_timer_start(time_hz() / PERIODS_PER_SECOND);
+        return;
+    }
+    apic_timer_start(time_hz() / PERIODS_PER_SECOND);
+    __asm__ volatile("sti");
 }
 
 void timer_stop(void)

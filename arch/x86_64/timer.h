@@ -6,12 +6,8 @@
 #ifndef ARCH_TIMER_H
 #define ARCH_TIMER_H
 
-#include "hv/vm.h"
-
-/* Begin to interrupt `vcpu`, which is about to run, now and then until timer_stop. */
-void timer_start(struct vcpu *vcpu);
-/* After the timer's exit: arm it anew. */
-void timer_restart(struct vcpu *vcpu);
+/* Begin to bring the virtual processor that is about to run back now and then, until timer_stop. */
+void timer_start(void);
 void timer_stop(void);
 
 #endif

@@ -299,7 +299,7 @@ void arch_vcpu_run(struct vcpu *vcpu)
 
     context_load(&arch->context);
     set_host_state(); /* CR4 may have gained bits */
-    timer_start(vcpu);
+    timer_start();
     while (vcpu->vm->end == VM_RUNNING) {
         if (!vmx_run(vcpu, arch->launched)) {
             vm_stop(vcpu->vm, "VM entry failed, VM-instruction error %u",

@@ -260,9 +260,52 @@ def bochs_loader(name, *phrases, **more):
     return loader_scenario(name, *phrases, settings=[guest("ends")], files=guest_files("ends"), **more)
 
 
+# --- other processors, and features done without -------------------------------------------------------------------
+
+OLDER = ["exits", "touch", "churn"]
+
+
+def older_vms():
+    return [guest(n, ("ept_page", "2m"), ("memory", "128M")) for n in OLDER + ["checks"]] + \
+        [("mbinfo", [("image", "mbinfo.elf")]), ("loop", [("image", "loop.elf"), ("time_limit", "300ms")])]
+
+
+def older_files(folder):
+    return [GUESTS / f"{n}.elf" for n in OLDER + ["checks", "mbinfo", "loop"]]
+
+
+def check_older(*phrases, unrestricted=True, timeout=True):
+    def check(seen):
+        results = [ends_as(seen, n, "exit", 1) for n in OLDER + ["checks"]]
+        if unrestricted:
+            results.append(ends_as(seen, "mbinfo", "exit", 1))
+        else:
+            results.append(ends_as(seen, "mbinfo", "stopped", phrase="needs the VT-x feature 'unrestricted guest'"))
+        results.append(ends_as(seen, "loop", "timeout"))
+        return results + [has(seen, p) for p in phrases]
+    return check
+
+
+FALL_BACKS = "vpid preemption_timer unrestricted_guest 1g_pages 2m_pages monitor_trap_flag smep smap x2apic"
+
+
+def check_without_ept(seen):
+    return [ended(seen, 3), has(seen, "lacks a control that Twofold needs: EPT")]
+
+
+def older(name, *phrases, unrestricted=True, **more):
+    return Scenario(name, check_older(*phrases, unrestricted=unrestricted), older_vms(), older_files, limit=300, **more)
+
+
 ALL = [
     *(Scenario(f"suite-{page}", check_suite(page), suite_vms(page), guest_files(*BENCHMARKS, "checks"), limit=600)
       for page in ("4k", "2m", "1g")),
+    older("lynnfield", "no unrestricted guest; going without", unrestricted=False,
+          cpu_model="corei5_lynnfield_750"),
+    older("sandy-bridge", cpu_model="corei7_sandy_bridge_2600k"),
+    older("all-fall-backs", *(f"settings: without {f}" for f in FALL_BACKS.split()), "SMEP off, SMAP off",
+          "apic: xAPIC", "EPT pages up to 4k", unrestricted=False, globals=f"without = {FALL_BACKS}"),
+    Scenario("without-ept", check_without_ept, [guest("ends")], guest_files("ends"), globals="without = ept"),
     Scenario("ends", check_ends, ends_vms(), ends_files),
     Scenario("bad-images", check_bad_images,
              [(n, [("image", f"{n}.elf")]) for n in BAD_IMAGES] + [guest("ends")], bad_image_files),
