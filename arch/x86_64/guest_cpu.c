@@ -236,6 +236,20 @@ bool guest_xcr0_valid(uint64_t value)
 #define MISC_ENABLE_NO_BTS       BIT(11)
 #define MISC_ENABLE_NO_PEBS      BIT(12)
 
+#define UNKNOWN_MSR_LINES 32u
+
+/* A line in the log, up to a number a VM: a guest that tries all MSRs must not fill the console. */
+static void log_unknown_msr(struct vcpu *vcpu, const char *instruction, uint32_t msr)
+{
+    const char *name = vcpu->vm->settings->name;
+    unsigned lines = vcpu->arch->unknown_msr_lines++;
+
+    if (lines < UNKNOWN_MSR_LINES)
+        log_line("%s: %s 0x%x, which there is not: #GP", name, instruction, msr);
+    else if (lines == UNKNOWN_MSR_LINES)
+        log_line("%s: further MSRs that there are not go without a line", name);
+}
+
 bool guest_read_msr(struct vcpu *vcpu, uint32_t msr, uint64_t *value)
 {
     switch (msr) {
@@ -255,7 +269,7 @@ bool guest_read_msr(struct vcpu *vcpu, uint32_t msr, uint64_t *value)
         *value = MISC_ENABLE_FAST_STRINGS | MISC_ENABLE_NO_BTS | MISC_ENABLE_NO_PEBS;
         return true;
     default:
-        log_line("%s: RDMSR of 0x%x, which there is not: #GP", vcpu->vm->settings->name, msr);
+        log_unknown_msr(vcpu, "RDMSR of", msr);
         return false;
     }
 }
@@ -287,8 +301,7 @@ bool guest_write_msr(struct vcpu *vcpu, uint32_t msr, uint64_t value)
     case MSR_DEBUGCTL:
         return value == 0;
     default:
-        log_line("%s: WRMSR of 0x%llx to 0x%x, which there is not: #GP", vcpu->vm->settings->name,
-                 (unsigned long long)value, msr);
+        log_unknown_msr(vcpu, "WRMSR to", msr);
         return false;
     }
 }

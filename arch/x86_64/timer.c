@@ -20,20 +20,14 @@ static uint64_t period_ticks(void)
     return ticks > UINT32_MAX ? UINT32_MAX : ticks;
 }
 
-/*
- * Without the preemption timer: interrupts exit whatever the guest's IF is (external-interrupt
- * exiting). They are let in here, up to the VM entry that follows, because Bochs looks anew at what
- * they are masked by only when IF changes, and the guest starts with IF clear (docs/machines.md);
- * every exit clears IF again.
- */
+/* Without the preemption timer: interrupts exit whatever the guest's IF is (external-interrupt
+ * exiting). */
 void timer_start(void)
 {
-    if (vmx.preemption_timer) {
+    if (vmx.preemption_timer)
         vmwrite(VMCS_PREEMPTION_TIMER, period_ticks());
-        return;
-    }
-    apic_timer_start(time_hz() / PERIODS_PER_SECOND);
-    __asm__ volatile("sti");
+    else
+        apic_timer_start(time_hz() / PERIODS_PER_SECOND);
 }
 
 void timer_stop(void)

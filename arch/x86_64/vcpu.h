@@ -42,6 +42,7 @@ struct arch_vcpu {
     void *vmcs;
     bool launched;
     uint64_t cr8;
+    unsigned unknown_msr_lines; /* in the log so far */
     struct guest_context context;
 };
 

@@ -17,6 +17,7 @@ VGA_BIOS = "/usr/share/bochs/VGABIOS-lgpl-latest"
 MEMORY_MIB = 3072  # leaves a whole free GiB, aligned to 1 GiB, for 1-GiB EPT pages
 BOCHS_HOST_MIB = 2048  # the most that Bochs takes; the rest it keeps in a file
 POLL_SECONDS = 0.05
+GRACE_SECONDS = 30
 
 # See docs/machines.md for what each line is needed for.
 BOCHSRC = """\
@@ -121,6 +122,8 @@ class Run:
             command = _qemu_command(folder, image, self._serial, cpu_model, machine == "kvm", memory)
         if shutil.which(command[0]) is None:
             raise MachineError(f"{command[0]} is not installed: run scripts/setup")
+        # Should this script be killed, the emulator still ends.
+        command = ["timeout", "--signal=KILL", str(int(limit_seconds) + GRACE_SECONDS), *command]
         environment = {k: v for k, v in os.environ.items() if k != "DISPLAY"}
         environment["TERM"] = "xterm"
         self._log = open(folder / "emulator.log", "wb")
