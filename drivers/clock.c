@@ -22,8 +22,8 @@
 #define PORT_61_OUT   0x20u
 
 #define MEASUREMENTS     3u
-#define MEASURE_FRACTION 100u /* of a second, each */
-#define POLLS_MAX        50000000u
+#define MEASURE_FRACTION 100u     /* of a second, each */
+#define POLLS_MAX        1000000u /* a hundredth of a second takes a tenth of them: 0.1 us a poll */
 
 static uint64_t hz;
 static const char *source;
@@ -45,7 +45,7 @@ static uint64_t from_hypervisor(void)
     return (uint64_t)cpuid(LEAF_TIMING, 0).eax * 1000;
 }
 
-/* TSC ticks a second while the PM timer counts a hundredth of it; 0 if it stands still. */
+/* TSC ticks a second, by a hundredth of a second of the PM timer; 0 if it stands still. */
 static uint64_t measure_pm_timer(uint16_t port)
 {
     uint32_t wanted = PM_TIMER_HZ / MEASURE_FRACTION;
@@ -60,15 +60,19 @@ static uint64_t measure_pm_timer(uint16_t port)
     return 0;
 }
 
-static uint64_t measure_pit(void)
+/* The same by channel 2 of the 8254, whose output falls when the mode is set, if it is there. */
+static uint64_t measure_pit(uint16_t unused)
 {
     uint32_t count = PIT_HZ / MEASURE_FRACTION;
     uint8_t kept = inb(PORT_61) & (uint8_t) ~(PORT_61_GATE | PORT_61_SPKR);
 
+    (void)unused;
     outb(PORT_61, kept);
     outb(PIT_COMMAND, PIT_MODE);
     outb(PIT_CHANNEL_2, (uint8_t)count);
     outb(PIT_CHANNEL_2, (uint8_t)(count >> 8));
+    if (inb(PORT_61) & PORT_61_OUT)
+        return 0;
     outb(PORT_61, kept | PORT_61_GATE);
     uint64_t tsc = rdtsc();
     for (unsigned i = 0; i < POLLS_MAX; i++) {
@@ -78,23 +82,22 @@ static uint64_t measure_pit(void)
     return 0;
 }
 
-/* An SMI in the middle makes a measurement too large: the smallest is the best. */
-static uint64_t smallest(uint64_t (*measure)(uint16_t), uint16_t port)
+/* An SMI at its start makes a measurement too small, one at its end too large: the median of three
+ * has neither. 0 when one of them failed. */
+static uint64_t median(uint64_t (*measure)(uint16_t port), uint16_t port)
 {
-    uint64_t best = 0;
+    uint64_t sorted[MEASUREMENTS];
 
-    for (unsigned i = 0; i < MEASUREMENTS; i++) {
+    for (unsigned n = 0; n < MEASUREMENTS; n++) {
         uint64_t one = measure(port);
-        if (one != 0 && (best == 0 || one < best))
-            best = one;
+        unsigned at = n;
+        if (one == 0)
+            return 0;
+        for (; at > 0 && sorted[at - 1] > one; at--)
+            sorted[at] = sorted[at - 1];
+        sorted[at] = one;
     }
-    return best;
-}
-
-static uint64_t measure_pit_any(uint16_t unused)
-{
-    (void)unused;
-    return measure_pit();
+    return sorted[MEASUREMENTS / 2];
 }
 
 void clock_init(const struct acpi_info *acpi)
@@ -107,11 +110,11 @@ void clock_init(const struct acpi_info *acpi)
     }
     if (hz == 0 && acpi->pm_timer != 0) {
         source = "PM timer";
-        hz = smallest(measure_pm_timer, acpi->pm_timer);
+        hz = median(measure_pm_timer, acpi->pm_timer);
     }
     if (hz == 0) {
         source = "8254";
-        hz = smallest(measure_pit_any, 0);
+        hz = median(measure_pit, 0);
     }
     if (hz == 0)
         panic("no clock to measure the TSC against: no PM timer, and the 8254 stands still");
