@@ -28,6 +28,7 @@
 #define SETTLE_POLLS 10000000u
 
 static const struct acpi_info *acpi;
+static bool ending;
 
 void power_init(const struct acpi_info *info)
 {
@@ -45,7 +46,8 @@ static void write_pm1(uint16_t port, uint8_t type)
     if (port == 0)
         return;
     uint32_t kept = inw(port) & ~PM1_SLP_TYP_MASK;
-    outw(port, (uint16_t)(kept | (uint32_t)type << PM1_SLP_TYP_SHIFT | PM1_SLP_EN));
+    uint32_t wanted = (uint32_t)type << PM1_SLP_TYP_SHIFT & PM1_SLP_TYP_MASK;
+    outw(port, (uint16_t)(kept | wanted | PM1_SLP_EN));
 }
 
 static void power_off(void)
@@ -55,6 +57,18 @@ static void power_off(void)
     write_pm1(acpi->pm1a_control, acpi->s5_type_a);
     write_pm1(acpi->pm1b_control, acpi->s5_type_b);
     settle();
+}
+
+/* Without an IDT the exception faults, so does its double fault, and the processor shuts down,
+ * which chip sets take as a reset (SDM 3A 6.15, #DF). */
+static void triple_fault(void)
+{
+    static const struct {
+        uint16_t limit;
+        uint64_t base;
+    } __attribute__((packed)) no_idt = {0, 0};
+
+    __asm__ volatile("lidt %0; int3" : : "m"(no_idt));
 }
 
 static void reset(void)
@@ -71,6 +85,7 @@ static void reset(void)
     settle();
     outb(PORT_KEYBOARD, KEYBOARD_PULSE_RESET);
     settle();
+    triple_fault();
 }
 
 static void end_bochs(bool ok)
@@ -85,6 +100,9 @@ static void end_bochs(bool ok)
 
 void power_end(enum at_end how, bool ok)
 {
+    if (ending) /* the attempt itself failed, and its panic comes here */
+        cpu_halt_forever();
+    ending = true;
     uart_flush();
     switch (how) {
     case AT_END_STAY:

@@ -12,9 +12,9 @@
 void power_init(const struct acpi_info *acpi);
 
 /*
- * End as `how` says, with a status where that way has one: Bochs exits with 0 (ok) or 1, QEMU with
- * 33 (ok) or
- * 35. A way that does not work on this machine ends in a halt.
+ * End as `how` says, with a status where that way has one: Bochs exits with 0 if `ok`, else 1; QEMU
+ * with 33 or 35. The UART is flushed first. A way that does not work on this machine ends in a
+ * halt, and so does a second call.
  */
 __attribute__((noreturn)) void power_end(enum at_end how, bool ok);
 
