@@ -11,6 +11,7 @@
  * 11-6). */
 enum {
     APIC_ID = 0x20,
+    APIC_VERSION = 0x30,
     APIC_EOI = 0xb0,
     APIC_SPURIOUS = 0xf0,
     APIC_LVT_CMCI = 0x2f0,
@@ -25,16 +26,19 @@ enum {
     APIC_TIMER_DIVIDE = 0x3e0,
 };
 
-#define X2APIC_MSR_FIRST  0x800u
-#define APIC_BASE_X2APIC  BIT(10)
-#define APIC_BASE_ENABLE  BIT(11)
-#define APIC_BASE_ADDRESS 0x000ffffffffff000ull
-#define APIC_BYTES        0x400u
-#define SPURIOUS_ENABLE   BIT(8)
-#define LVT_PERIODIC      BIT(17)
-#define LVT_MASKED        BIT(16)
-#define DIVIDE_BY_1       0xbu
-#define XAPIC_ID_SHIFT    24
+#define X2APIC_MSR_FIRST   0x800u
+#define APIC_BASE_X2APIC   BIT(10)
+#define APIC_BASE_ENABLE   BIT(11)
+#define APIC_BASE_ADDRESS  0x000ffffffffff000ull
+#define APIC_BYTES         0x400u
+#define SPURIOUS_ENABLE    BIT(8)
+#define VERSION_MAX_LVT(v) ((v) >> 16 & 0xff) /* the number of LVT entries less one */
+#define LVT_PERIODIC       BIT(17)
+#define LVT_MASKED         BIT(16)
+#define LVT_DELIVERY       (7u << 8)
+#define LVT_DELIVERY_SMI   (2u << 8)
+#define DIVIDE_BY_1        0xbu
+#define XAPIC_ID_SHIFT     24
 
 #define VECTOR_TIMER    0xf0u
 #define VECTOR_SPURIOUS 0xffu
@@ -47,6 +51,7 @@ enum {
 
 static volatile uint32_t *xapic; /* NULL in x2APIC mode */
 static uint64_t timer_hz;
+static uint64_t timer_per_tsc; /* timer ticks a TSC tick, times 2^32 */
 
 static uint32_t apic_read(unsigned offset)
 {
@@ -78,14 +83,30 @@ static void enable(bool want_x2apic)
     }
 }
 
+/*
+ * Entries that came with later processors are there when the version register counts that many
+ * (SDM 3A 11.4.8, 11.5.1). One that the firmware delivers to itself, as SMI, stays: it may be what
+ * keeps the processor cool.
+ */
 static void mask_all(void)
 {
-    static const unsigned lvts[] = {APIC_LVT_TIMER, APIC_LVT_LINT0, APIC_LVT_LINT1, APIC_LVT_ERROR};
+    static const struct {
+        uint16_t offset;
+        uint8_t max_lvt; /* the least value of VERSION_MAX_LVT that has it */
+    } entries[] = {
+        {APIC_LVT_TIMER, 0},       {APIC_LVT_LINT0, 0},   {APIC_LVT_LINT1, 0}, {APIC_LVT_ERROR, 3},
+        {APIC_LVT_PERFORMANCE, 4}, {APIC_LVT_THERMAL, 5}, {APIC_LVT_CMCI, 6},
+    };
+    uint32_t max_lvt = VERSION_MAX_LVT(apic_read(APIC_VERSION));
 
     outb(PIC1_DATA, PIC_MASK_ALL);
     outb(PIC2_DATA, PIC_MASK_ALL);
-    for (unsigned i = 0; i < ARRAY_SIZE(lvts); i++)
-        apic_write(lvts[i], LVT_MASKED | VECTOR_SPURIOUS);
+    for (unsigned i = 0; i < ARRAY_SIZE(entries); i++) {
+        if (max_lvt < entries[i].max_lvt ||
+            (apic_read(entries[i].offset) & LVT_DELIVERY) == LVT_DELIVERY_SMI)
+            continue;
+        apic_write(entries[i].offset, LVT_MASKED | VECTOR_SPURIOUS);
+    }
 }
 
 static void calibrate_timer(void)
@@ -100,7 +121,8 @@ static void calibrate_timer(void)
     uint32_t counted = UINT32_MAX - apic_read(APIC_TIMER_CURRENT);
     uint64_t elapsed = time_now() - start;
     apic_write(APIC_TIMER_INITIAL, 0);
-    timer_hz = elapsed ? counted * (time_hz() / 1000) / elapsed * 1000 : 0;
+    timer_per_tsc = ((uint64_t)counted << 32) / elapsed;
+    timer_hz = counted * time_hz() / elapsed;
 }
 
 void apic_init(bool want_x2apic)
@@ -122,9 +144,9 @@ uint32_t apic_id(void)
 
 void apic_timer_start(uint64_t ticks)
 {
-    uint64_t count = ticks / (time_hz() / 1000 + 1) * timer_hz / 1000;
+    unsigned __int128 count = (unsigned __int128)ticks * timer_per_tsc >> 32;
 
-    if (count == 0)
+    if (count == 0) /* that would stop the timer */
         count = 1;
     apic_write(APIC_LVT_TIMER, LVT_PERIODIC | VECTOR_TIMER);
     apic_write(APIC_TIMER_INITIAL, count > UINT32_MAX ? UINT32_MAX : (uint32_t)count);

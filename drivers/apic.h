@@ -8,9 +8,9 @@
 #include <stdint.h>
 
 /*
- * Mask the two 8259s and every local vector, enable the local APIC, and learn the timer's speed
- * against the calibrated TSC. Uses x2APIC mode if it is there and `want_x2apic`, or if the firmware
- * left it on.
+ * Mask the two 8259s and every local vector but the firmware's own SMIs, enable the local APIC, and
+ * learn the timer's speed against the calibrated TSC. Uses x2APIC mode if it is there and
+ * `want_x2apic`, or if the firmware left it on.
  */
 void apic_init(bool want_x2apic);
 
