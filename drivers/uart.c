@@ -6,10 +6,12 @@
 #include "arch/x86_64/io.h"
 #include "hv/arch.h"
 
-enum { UART_DATA = 0, UART_IER, UART_FCR, UART_LCR, UART_MCR, UART_LSR, UART_MSR, UART_SCRATCH };
+enum { UART_DATA, UART_IER, UART_FCR, UART_LCR, UART_MCR, UART_LSR, UART_MSR, UART_SCRATCH };
+#define UART_IIR       UART_FCR /* when read */
 #define UART_REGISTERS 8u
 
 #define FCR_ENABLE_AND_CLEAR 0x07u
+#define IIR_FIFOS_WORK       0xc0u
 #define LCR_8N1              0x03u
 #define LCR_DLAB             0x80u
 #define MCR_DTR_RTS          0x03u
@@ -21,14 +23,14 @@ enum { UART_DATA = 0, UART_IER, UART_FCR, UART_LCR, UART_MCR, UART_LSR, UART_MSR
 #define FIFO_BYTES           16u
 #define PROBE_VALUE          0x5au
 
-/* Polls before a UART counts as dead: at 115200 baud 16 bytes take 1.4 ms, a poll of a port about 1
- * us. */
+/* Polls before a UART counts as dead: 16 bytes take 1.4 ms at 115200 baud, a poll about 1 us. */
 #define POLLS_MAX 1000000u
 
 static struct uart_config uart;
 static volatile uint8_t *registers; /* when memory mapped */
 static bool present;
-static unsigned fifo_room; /* bytes that may be sent without looking at LSR */
+static unsigned fifo_bytes; /* 16, or 1 for a UART without a working FIFO */
+static unsigned fifo_room;  /* bytes that may be sent without looking at LSR */
 
 static volatile void *register_at(unsigned n)
 {
@@ -85,6 +87,8 @@ bool uart_init(const struct uart_config *config)
     write_register(UART_IER, 0);
     write_register(UART_LCR, LCR_8N1);
     write_register(UART_FCR, FCR_ENABLE_AND_CLEAR);
+    fifo_bytes = (read_register(UART_IIR) & IIR_FIFOS_WORK) == IIR_FIFOS_WORK ? FIFO_BYTES : 1;
+    fifo_room = 0;
     write_register(UART_MCR, MCR_DTR_RTS);
     return true;
 }
@@ -95,7 +99,7 @@ static void put(char c)
     if (fifo_room == 0) {
         if (!wait_for(LSR_THRE))
             return;
-        fifo_room = FIFO_BYTES;
+        fifo_room = fifo_bytes;
     }
     fifo_room--;
     write_register(UART_DATA, (uint8_t)c);

@@ -16,8 +16,7 @@ struct uart_config {
     unsigned width;  /* bytes of an access to a memory-mapped register: 1 or 4 */
 };
 
-/* Set up 115200 8N1 with FIFOs. False when nothing answers there; then the other functions do
- * nothing. */
+/* Set up 115200 8N1 with FIFOs. False if nothing answers there; the others then do nothing. */
 bool uart_init(const struct uart_config *config);
 
 /* A console sink: '\n' goes out as "\r\n". Gives a dead UART up after a bounded wait. */
