@@ -34,10 +34,7 @@ struct header {
 } __attribute__((packed));
 _Static_assert(sizeof(struct header) == 36, "ACPI 5.2.6");
 
-struct gas {
-    uint8_t space, bit_width, bit_offset, access_size;
-    uint64_t address;
-} __attribute__((packed));
+#define GAS_DWORD 3u /* an access size, 5.2.3.2 */
 
 /* 5.2.9: offsets, since a FADT may be of any length */
 enum {
@@ -49,6 +46,9 @@ enum {
     FADT_RESET = 116,
     FADT_RESET_VALUE = 128,
     FADT_X_DSDT = 140,
+    FADT_X_PM1A_CONTROL = 172,
+    FADT_X_PM1B_CONTROL = 184,
+    FADT_X_PM_TIMER = 208,
 };
 #define FADT_FLAG_TIMER_32 (1u << 8)
 #define FADT_FLAG_RESET    (1u << 10)
@@ -116,9 +116,7 @@ static bool is_table(const struct table *t, const char *signature)
     return t->bytes && memcmp(t->bytes, signature, SIGNATURE_BYTES) == 0;
 }
 
-/* --- \_S5
- * -----------------------------------------------------------------------------------------------
- */
+/* --- \_S5 ------------------------------------------------------------------------------------- */
 
 enum {
     AML_ZERO = 0x00,
@@ -171,24 +169,23 @@ static bool parse_s5(const struct table *t, uint64_t at, struct acpi_info *info)
 
 /*
  * The object is found by its bytes, without an interpreter: a NameOp, "_S5_", and a package of
- * constants. Every firmware declares it so, at the top of the DSDT.
+ * constants. Firmware declares it so, in the DSDT or, rarely, in an SSDT.
  */
-static void find_s5(const struct table *dsdt, struct acpi_info *info)
+static void find_s5(const struct table *aml, struct acpi_info *info)
 {
-    for (uint64_t i = sizeof(struct header); i + SIGNATURE_BYTES <= dsdt->length; i++) {
-        if (memcmp(dsdt->bytes + i, "_S5_", SIGNATURE_BYTES) != 0)
+    for (uint64_t i = sizeof(struct header); i + SIGNATURE_BYTES <= aml->length; i++) {
+        if (memcmp(aml->bytes + i, "_S5_", SIGNATURE_BYTES) != 0)
             continue;
-        uint64_t before = dsdt->bytes[i - 1] == AML_ROOT ? i - 2 : i - 1;
-        if (before >= sizeof(struct header) && dsdt->bytes[before] == AML_NAME &&
-            parse_s5(dsdt, before, info)) {
+        uint64_t before = aml->bytes[i - 1] == AML_ROOT ? i - 2 : i - 1;
+        if (before >= sizeof(struct header) && aml->bytes[before] == AML_NAME &&
+            parse_s5(aml, before, info)) {
             info->has_s5 = true;
             return;
         }
     }
 }
 
-/* --- the tables
- * ----------------------------------------------------------------------------------------- */
+/* --- the tables ------------------------------------------------------------------------------- */
 
 static struct acpi_gas read_gas(const struct table *t, uint64_t offset)
 {
@@ -200,15 +197,24 @@ static struct acpi_gas read_gas(const struct table *t, uint64_t offset)
     };
 }
 
+/* A register block's I/O port: by the 64-bit field if it is set, else by the old one; 0 if none. */
+static uint16_t read_port(const struct table *t, uint64_t offset, uint64_t x_offset)
+{
+    struct acpi_gas x = read_gas(t, x_offset);
+    uint64_t port = x.address != 0 && x.space == ACPI_SPACE_IO ? x.address : field(t, offset, 4);
+
+    return port <= UINT16_MAX ? (uint16_t)port : 0;
+}
+
 static void read_fadt(const struct reader *r, const struct table *t, struct acpi_info *info)
 {
     uint32_t flags = (uint32_t)field(t, FADT_FLAGS, 4);
     uint64_t dsdt_at = field(t, FADT_X_DSDT, 8);
 
     info->has_fadt = true;
-    info->pm1a_control = (uint16_t)field(t, FADT_PM1A_CONTROL, 4);
-    info->pm1b_control = (uint16_t)field(t, FADT_PM1B_CONTROL, 4);
-    info->pm_timer = (uint16_t)field(t, FADT_PM_TIMER, 4);
+    info->pm1a_control = read_port(t, FADT_PM1A_CONTROL, FADT_X_PM1A_CONTROL);
+    info->pm1b_control = read_port(t, FADT_PM1B_CONTROL, FADT_X_PM1B_CONTROL);
+    info->pm_timer = read_port(t, FADT_PM_TIMER, FADT_X_PM_TIMER);
     info->pm_timer_32bit = (flags & FADT_FLAG_TIMER_32) != 0;
     info->reset = read_gas(t, FADT_RESET);
     info->reset_value = (uint8_t)field(t, FADT_RESET_VALUE, 1);
@@ -225,15 +231,16 @@ static void read_spcr(const struct table *t, struct acpi_info *info)
     struct acpi_gas gas = read_gas(t, SPCR_ADDRESS);
 
     if ((type != SPCR_16550_FULL && type != SPCR_16550_SUBSET && type != SPCR_16550_GAS) ||
-        gas.address == 0 || gas.space > ACPI_SPACE_IO)
+        gas.address == 0 || gas.space > ACPI_SPACE_IO ||
+        (gas.space == ACPI_SPACE_IO && gas.address > UINT16_MAX))
         return;
     bool memory = gas.space == ACPI_SPACE_MEMORY;
     info->has_uart = true;
     info->uart = (struct uart_config){
         .memory_mapped = memory,
         .base = gas.address,
-        .stride = memory && gas.bit_width == 32 ? 4 : 1,
-        .width = memory && gas.access_size == 3 ? 4 : 1,
+        .stride = memory && (gas.bit_width == 32 || gas.access_size == GAS_DWORD) ? 4 : 1,
+        .width = memory && gas.access_size == GAS_DWORD ? 4 : 1,
     };
 }
 
@@ -273,42 +280,46 @@ static void read_one(const struct reader *r, uint64_t at, struct acpi_info *info
 
     if (is_table(&t, "FACP") && !info->has_fadt)
         read_fadt(r, &t, info);
+    else if (is_table(&t, "SSDT") && !info->has_s5)
+        find_s5(&t, info);
     else if (is_table(&t, "SPCR") && !info->has_uart)
         read_spcr(&t, info);
     else if (is_table(&t, "APIC") && info->local_apic == 0)
         read_madt(&t, info);
 }
 
-/* The root table's physical address, 0 if the RSDP is broken; *entry_bytes: the size of its
- * pointers. */
-static uint64_t find_root(const struct reader *r, uint64_t at, unsigned *entry_bytes)
+/* The root table: the XSDT if it is good, else the RSDT; *entry_bytes: the size of its pointers. */
+static struct table read_root(const struct reader *r, uint64_t at, unsigned *entry_bytes)
 {
-    const struct rsdp *rsdp = at ? r->map(r->context, at, RSDP_V1_BYTES) : NULL;
+    const struct rsdp *found = at ? r->map(r->context, at, RSDP_V1_BYTES) : NULL;
+    struct rsdp rsdp = {0};
 
-    if (!rsdp || memcmp(rsdp->signature, "RSD PTR ", sizeof(rsdp->signature)) != 0 ||
-        !sum_is_zero(rsdp, RSDP_V1_BYTES))
-        return 0;
-    if (rsdp->revision >= 2) {
-        rsdp = r->map(r->context, at, sizeof(*rsdp));
-        if (rsdp && rsdp->length >= sizeof(*rsdp) && sum_is_zero(rsdp, sizeof(*rsdp)) &&
-            rsdp->xsdt) {
-            *entry_bytes = 8;
-            return rsdp->xsdt;
-        }
-        rsdp = r->map(r->context, at, RSDP_V1_BYTES);
-    }
+    if (!found || memcmp(found->signature, "RSD PTR ", sizeof(found->signature)) != 0 ||
+        !sum_is_zero(found, RSDP_V1_BYTES))
+        return (struct table){0};
+    memcpy(&rsdp, found, RSDP_V1_BYTES);
+    if (rsdp.revision >= 2)
+        found = r->map(r->context, at, sizeof(rsdp));
+    if (rsdp.revision >= 2 && found && sum_is_zero(found, sizeof(rsdp)))
+        memcpy(&rsdp, found, sizeof(rsdp));
+
+    struct table root = read_table(r, rsdp.xsdt);
+    *entry_bytes = 8;
+    if (is_table(&root, "XSDT"))
+        return root;
+    root = read_table(r, rsdp.rsdt);
     *entry_bytes = 4;
-    return rsdp ? rsdp->rsdt : 0;
+    return is_table(&root, "RSDT") ? root : (struct table){0};
 }
 
 void acpi_read(struct acpi_info *info, uint64_t rsdp, acpi_map *map, void *context)
 {
     struct reader r = {map, context};
-    unsigned entry_bytes = 0;
+    unsigned entry_bytes;
 
     memset(info, 0, sizeof(*info));
-    struct table root = read_table(&r, find_root(&r, rsdp, &entry_bytes));
-    if (!is_table(&root, entry_bytes == 8 ? "XSDT" : "RSDT"))
+    struct table root = read_root(&r, rsdp, &entry_bytes);
+    if (!root.bytes)
         return;
     info->valid = true;
     uint64_t count = (root.length - sizeof(struct header)) / entry_bytes;

@@ -16,16 +16,28 @@ enum {
     DSDT = 0x800,
     MADT = 0xa00,
     SPCR = 0xc00,
-    RSDT = 0xe00
+    RSDT = 0xe00,
+    SSDT = 0x1000,
+    LARGE_MADT = 0x2000,
 };
 
 static uint8_t memory[MEMORY];
 static uint32_t lengths[MEMORY]; /* of the table that starts there */
 
+/* A copy of its own for each access, so that the sanitizer sees a read beyond what was asked for.
+ */
+#define COPIES_MAX 64
+static void *copies[COPIES_MAX];
+static unsigned copy_count;
+
 static const void *map(void *context, uint64_t at, uint64_t len)
 {
     (void)context;
-    return at < MEMORY && len <= MEMORY - at ? memory + at : NULL;
+    if (at >= MEMORY || len > MEMORY - at || copy_count == COPIES_MAX)
+        return NULL;
+    copies[copy_count] = malloc(len);
+    memcpy(copies[copy_count], memory + at, len);
+    return copies[copy_count++];
 }
 
 static void put(uint32_t at, uint64_t value, unsigned bytes)
@@ -55,13 +67,14 @@ static void finish(uint32_t at)
     sum(at, lengths[at], at + 9);
 }
 
+/* Name (\_S5_, Package (4) {5, 6, 0, 0}) among other bytes */
+static const uint8_t aml[] = {0x5b, 0x80, '_',  'S',  '5',  '_',  0x01, 0x08, '\\', '_',  'S',
+                              '5',  '_',  0x12, 0x08, 0x04, 0x0a, 0x05, 0x0a, 0x06, 0x00, 0x00};
+
 static void build(void)
 {
-    /* Name (\_S5_, Package (4) {5, 6, 0, 0}) among other bytes */
-    static const uint8_t aml[] = {0x5b, 0x80, '_',  'S',  '5',  '_',  0x01, 0x08, '\\', '_',  'S',
-                                  '5',  '_',  0x12, 0x08, 0x04, 0x0a, 0x05, 0x0a, 0x06, 0x00, 0x00};
-
     memset(memory, 0, sizeof(memory));
+    memset(lengths, 0, sizeof(lengths));
     memcpy(memory + RSDP, "RSD PTR ", 8);
     put(RSDP + 15, 2, 1);
     put(RSDP + 16, RSDT, 4);
@@ -107,9 +120,16 @@ static void build(void)
 
 static struct acpi_info info;
 
+static void read_at(uint64_t rsdp)
+{
+    acpi_read(&info, rsdp, map, NULL);
+    while (copy_count > 0)
+        free(copies[--copy_count]);
+}
+
 static void read_tables(void)
 {
-    acpi_read(&info, RSDP, map, NULL);
+    read_at(RSDP);
 }
 
 static void good_tables_are_read(void)
@@ -137,7 +157,101 @@ static void the_rsdt_does_where_the_xsdt_is_broken(void)
     put(RSDP + 24, 0, 8);
     sum(RSDP, 36, RSDP + 32);
     read_tables();
-    CHECK(info.valid && info.has_fadt && !info.has_uart, "RSDT");
+    CHECK(info.valid && info.has_fadt && !info.has_uart, "no XSDT");
+    build();
+    memory[XSDT + 20]++;
+    read_tables();
+    CHECK(info.valid && info.has_fadt && !info.has_uart, "an XSDT with a wrong sum");
+    build();
+    memory[RSDP + 33]++;
+    read_tables();
+    CHECK(info.valid && info.has_fadt && !info.has_uart, "a wrong extended sum");
+    build();
+    put(RSDP + 15, 0, 1);
+    sum(RSDP, 20, RSDP + 8);
+    read_tables();
+    CHECK(info.valid && info.has_fadt && !info.has_uart, "revision 0 has no XSDT");
+}
+
+/* The 64-bit fields of the FADT count where they are set (5.2.9). */
+static void extended_addresses_count(void)
+{
+    build();
+    put(FADT + 172, 1, 1);
+    put(FADT + 176, 0x1804, 8);
+    put(FADT + 208, 1, 1);
+    put(FADT + 212, 0x1808, 8);
+    finish(FADT);
+    read_tables();
+    CHECK(info.pm1a_control == 0x1804 && info.pm_timer == 0x1808, "I/O");
+    build();
+    put(FADT + 172, 0, 1);
+    put(FADT + 176, 0xfed00000, 8);
+    finish(FADT);
+    read_tables();
+    CHECK(info.pm1a_control == 0x604, "in memory: not used");
+    build();
+    put(FADT + 64, 0x10604, 4);
+    finish(FADT);
+    read_tables();
+    CHECK(info.pm1a_control == 0, "no port has that number");
+}
+
+static void a_uart_in_memory_is_described(void)
+{
+    build();
+    memcpy(memory + SPCR + 40, (uint8_t[]){0, 32, 0, 3}, 4);
+    put(SPCR + 44, 0xfe034000, 8);
+    finish(SPCR);
+    read_tables();
+    CHECK(info.has_uart && info.uart.memory_mapped && info.uart.base == 0xfe034000 &&
+              info.uart.stride == 4 && info.uart.width == 4,
+          "dwords");
+    memcpy(memory + SPCR + 40, (uint8_t[]){0, 8, 0, 1}, 4);
+    finish(SPCR);
+    read_tables();
+    CHECK(info.uart.memory_mapped && info.uart.stride == 1 && info.uart.width == 1, "bytes");
+    put(SPCR + 36, 3, 1); /* an ARM PL011 */
+    finish(SPCR);
+    read_tables();
+    CHECK(!info.has_uart, "not a 16550");
+}
+
+static void s5_is_found_in_an_ssdt(void)
+{
+    build();
+    memset(memory + DSDT + 36, 0, sizeof(aml));
+    finish(DSDT);
+    table(SSDT, "SSDT", 36 + sizeof(aml));
+    memcpy(memory + SSDT + 36, aml, sizeof(aml));
+    finish(SSDT);
+    read_tables();
+    CHECK(!info.has_s5, "nowhere yet");
+    put(XSDT + 52, SSDT, 8);
+    finish(XSDT);
+    read_tables();
+    CHECK(info.has_s5 && info.s5_type_a == 5 && info.s5_type_b == 6, "_S5");
+}
+
+static void more_processors_than_there_is_room_for_are_counted(void)
+{
+    const uint32_t count = ACPI_PROCESSORS_MAX + 88;
+
+    build();
+    table(LARGE_MADT, "APIC", 44 + 16 * count);
+    put(LARGE_MADT + 36, 0xfee00000, 4);
+    for (uint32_t i = 0; i < count; i++) {
+        put(LARGE_MADT + 44 + 16 * i, 9 | 16 << 8, 4);
+        put(LARGE_MADT + 48 + 16 * i, i, 4);
+        put(LARGE_MADT + 52 + 16 * i, 1, 4);
+    }
+    finish(LARGE_MADT);
+    put(XSDT + 44, LARGE_MADT, 8);
+    finish(XSDT);
+    read_tables();
+    CHECK(info.processor_count == count, "%u processors", info.processor_count);
+    CHECK(info.processor[ACPI_PROCESSORS_MAX - 1] == ACPI_PROCESSORS_MAX - 1, "the last one kept");
+    CHECK(info.local_apic == 0xfee00000 && info.io_apic_count == 0, "what lies behind the array");
 }
 
 static void broken_tables_are_left_out(void)
@@ -159,7 +273,7 @@ static void broken_tables_are_left_out(void)
     memory[RSDP]++;
     read_tables();
     CHECK(!info.valid, "no RSDP");
-    acpi_read(&info, 0, map, NULL);
+    read_at(0);
     CHECK(!info.valid, "no address");
     build();
     put(XSDT + 36, XSDT, 8); /* a cycle */
@@ -192,6 +306,10 @@ int main(void)
 {
     RUN(good_tables_are_read);
     RUN(the_rsdt_does_where_the_xsdt_is_broken);
+    RUN(extended_addresses_count);
+    RUN(a_uart_in_memory_is_described);
+    RUN(s5_is_found_in_an_ssdt);
+    RUN(more_processors_than_there_is_room_for_are_counted);
     RUN(broken_tables_are_left_out);
     RUN(mutated_tables_are_safe);
     return test_status();
