@@ -86,7 +86,7 @@ static uint64_t measure_pit(uint16_t unused)
  * has neither. 0 when one of them failed. */
 static uint64_t median(uint64_t (*measure)(uint16_t port), uint16_t port)
 {
-    uint64_t sorted[MEASUREMENTS];
+    uint64_t sorted[MEASUREMENTS] = {0};
 
     for (unsigned n = 0; n < MEASUREMENTS; n++) {
         uint64_t one = measure(port);
