@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * See decode.h. Opcodes are rows of two tables (SDM 2D A.3), one a map; what a row leaves open is
- * decided by ModRM.reg in `group_op`.
+ * See decode.h. Opcodes are rows of three tables (SDM 2D A.3), one a map; where an opcode stands
+ * for a group of instructions, ModRM.reg chooses one of a row of `groups`.
  */
 #include "arch/x86_64/decode.h"
 
@@ -23,13 +23,35 @@ enum form {
 
 struct opcode {
     uint8_t form;   /* enum form */
-    uint8_t op;     /* enum insn_op; of a group: of its /0, or chosen by group_op */
+    uint8_t op;     /* enum insn_op; INSN_NONE: a group's */
     bool byte;      /* operand of 1 byte, whatever the prefixes */
     uint8_t source; /* MOVZX, MOVSX: bytes of the memory operand */
     uint8_t group;  /* enum group */
 };
 
-enum group { GROUP_NO, GROUP_1, GROUP_3, GROUP_4_5, GROUP_8, GROUP_11 };
+/* SDM 2D table A-6 */
+enum group {
+    GROUP_NO,
+    GROUP_1,
+    GROUP_1A,
+    GROUP_3,
+    GROUP_4,
+    GROUP_5,
+    GROUP_8,
+    GROUP_9,
+    GROUP_11,
+};
+
+static const uint8_t groups[][8] = {
+    [GROUP_1] = {INSN_ADD, INSN_OR, INSN_ADC, INSN_SBB, INSN_AND, INSN_SUB, INSN_XOR, INSN_CMP},
+    [GROUP_1A] = {INSN_POP},
+    [GROUP_3] = {[0] = INSN_TEST, [2] = INSN_NOT, [3] = INSN_NEG},
+    [GROUP_4] = {INSN_INC, INSN_DEC},
+    [GROUP_5] = {[0] = INSN_INC, [1] = INSN_DEC, [6] = INSN_PUSH},
+    [GROUP_8] = {[4] = INSN_BT, [5] = INSN_BTS, [6] = INSN_BTR, [7] = INSN_BTC},
+    [GROUP_9] = {[1] = INSN_CMPXCHG_PAIR},
+    [GROUP_11] = {INSN_MOV},
+};
 
 #define ARITHMETIC(base, operation)                                                                \
     [base] = {FORM_EG, operation, true, 0, 0}, [(base) + 1] = {FORM_EG, operation, false, 0, 0},   \
@@ -46,9 +68,9 @@ static const struct opcode one_byte[256] = {
     ARITHMETIC(0x30, INSN_XOR),
     ARITHMETIC(0x38, INSN_CMP),
     [0x63] = {FORM_GE, INSN_MOVSX, false, 4, 0}, /* MOVSXD; 64-bit mode only */
-    [0x80] = {FORM_EI, 0, true, 0, GROUP_1},
-    [0x81] = {FORM_EI, 0, false, 0, GROUP_1},
-    [0x83] = {FORM_EI8, 0, false, 0, GROUP_1},
+    [0x80] = {FORM_EI, INSN_NONE, true, 0, GROUP_1},
+    [0x81] = {FORM_EI, INSN_NONE, false, 0, GROUP_1},
+    [0x83] = {FORM_EI8, INSN_NONE, false, 0, GROUP_1},
     [0x84] = {FORM_EG, INSN_TEST, true, 0, 0},
     [0x85] = {FORM_EG, INSN_TEST, false, 0, 0},
     [0x86] = {FORM_EG, INSN_XCHG, true, 0, 0},
@@ -57,22 +79,27 @@ static const struct opcode one_byte[256] = {
     [0x89] = {FORM_EG, INSN_MOV, false, 0, 0},
     [0x8a] = {FORM_GE, INSN_MOV, true, 0, 0},
     [0x8b] = {FORM_GE, INSN_MOV, false, 0, 0},
+    [0x8f] = {FORM_E, INSN_NONE, false, 0, GROUP_1A},
     [0xa0] = {FORM_AO, INSN_MOV, true, 0, 0},
     [0xa1] = {FORM_AO, INSN_MOV, false, 0, 0},
     [0xa2] = {FORM_OA, INSN_MOV, true, 0, 0},
     [0xa3] = {FORM_OA, INSN_MOV, false, 0, 0},
     [0xa4] = {FORM_STRING, INSN_MOVS, true, 0, 0},
     [0xa5] = {FORM_STRING, INSN_MOVS, false, 0, 0},
+    [0xa6] = {FORM_STRING, INSN_CMPS, true, 0, 0},
+    [0xa7] = {FORM_STRING, INSN_CMPS, false, 0, 0},
     [0xaa] = {FORM_STRING, INSN_STOS, true, 0, 0},
     [0xab] = {FORM_STRING, INSN_STOS, false, 0, 0},
     [0xac] = {FORM_STRING, INSN_LODS, true, 0, 0},
     [0xad] = {FORM_STRING, INSN_LODS, false, 0, 0},
+    [0xae] = {FORM_STRING, INSN_SCAS, true, 0, 0},
+    [0xaf] = {FORM_STRING, INSN_SCAS, false, 0, 0},
     [0xc6] = {FORM_EI, INSN_MOV, true, 0, GROUP_11},
     [0xc7] = {FORM_EI, INSN_MOV, false, 0, GROUP_11},
-    [0xf6] = {FORM_E, 0, true, 0, GROUP_3},
-    [0xf7] = {FORM_E, 0, false, 0, GROUP_3},
-    [0xfe] = {FORM_E, 0, true, 0, GROUP_4_5},
-    [0xff] = {FORM_E, 0, false, 0, GROUP_4_5},
+    [0xf6] = {FORM_E, INSN_NONE, true, 0, GROUP_3},
+    [0xf7] = {FORM_E, INSN_NONE, false, 0, GROUP_3},
+    [0xfe] = {FORM_E, INSN_NONE, true, 0, GROUP_4},
+    [0xff] = {FORM_E, INSN_NONE, false, 0, GROUP_5},
 };
 
 static const struct opcode two_byte[256] = {
@@ -83,22 +110,31 @@ static const struct opcode two_byte[256] = {
     [0xb3] = {FORM_EG, INSN_BTR, false, 0, 0},
     [0xb6] = {FORM_GE, INSN_MOVZX, false, 1, 0},
     [0xb7] = {FORM_GE, INSN_MOVZX, false, 2, 0},
-    [0xba] = {FORM_EI8, 0, false, 0, GROUP_8},
+    [0xba] = {FORM_EI8, INSN_NONE, false, 0, GROUP_8},
     [0xbb] = {FORM_EG, INSN_BTC, false, 0, 0},
     [0xbe] = {FORM_GE, INSN_MOVSX, false, 1, 0},
     [0xbf] = {FORM_GE, INSN_MOVSX, false, 2, 0},
     [0xc0] = {FORM_EG, INSN_XADD, true, 0, 0},
     [0xc1] = {FORM_EG, INSN_XADD, false, 0, 0},
-    [0xc3] = {FORM_EG, INSN_MOV, false, 0, 0}, /* MOVNTI: 4 or 8 bytes only */
+    [0xc3] = {FORM_EG, INSN_MOV, false, 0, 0}, /* MOVNTI */
+    [0xc7] = {FORM_E, INSN_NONE, false, 0, GROUP_9},
 };
 
-#define OPCODE_MOVSXD   0x63
-#define OPCODE_MOVNTI   0xc3
-#define OPCODE_TWO_BYTE 0x0f
-#define REX_W           0x8
-#define REX_R           0x4
-#define REX_X           0x2
-#define REX_B           0x1
+/* 0F 38 */
+static const struct opcode three_byte[256] = {
+    [0xf0] = {FORM_GE, INSN_MOVBE, false, 0, 0},
+    [0xf1] = {FORM_EG, INSN_MOVBE, false, 0, 0},
+};
+
+#define ROW_MOVSXD (&one_byte[0x63])
+#define ROW_MOVNTI (&two_byte[0xc3])
+
+#define ESCAPE_TWO_BYTE   0x0f
+#define ESCAPE_THREE_BYTE 0x38
+#define REX_W             0x8
+#define REX_R             0x4
+#define REX_X             0x2
+#define REX_B             0x1
 
 struct cursor {
     const uint8_t *bytes;
@@ -142,8 +178,7 @@ static bool take_signed(struct cursor *c, unsigned bytes, int64_t *value)
     return true;
 }
 
-/* --- prefixes, SDM 2A 2.1.1 and 2.2.1
- * ------------------------------------------------------------------- */
+/* --- prefixes, SDM 2A 2.1.1 and 2.2.1 --------------------------------------------------------- */
 
 /* In 64-bit mode overrides other than FS and GS are ignored: they do not even undo those. */
 static bool take_prefix(struct prefixes *p, uint8_t byte, enum decode_mode mode)
@@ -224,8 +259,7 @@ static uint8_t address_bytes(const struct prefixes *p, enum decode_mode mode)
     }
 }
 
-/* --- ModRM and SIB, SDM 2A tables 2-1 to 2-3
- * ------------------------------------------------------------ */
+/* --- ModRM and SIB, SDM 2A tables 2-1 to 2-3 -------------------------------------------------- */
 
 enum { RBX = 3, RSP = 4, RBP = 5, RSI = 6, RDI = 7 };
 
@@ -298,8 +332,7 @@ static bool take_modrm(struct cursor *c, const struct prefixes *p, enum decode_m
                                   : take_memory_32_64(c, mod, modrm & 7, p->rex, mode, out);
 }
 
-/* --- operands
- * ------------------------------------------------------------------------------------------- */
+/* --- operands --------------------------------------------------------------------------------- */
 
 /* Without REX, byte registers 4 to 7 are AH, CH, DH, BH. */
 static void set_register(struct insn *out, const struct prefixes *p, uint8_t reg_field)
@@ -321,32 +354,6 @@ static bool take_immediate(struct cursor *c, unsigned bytes, struct insn *out)
     out->source = INSN_IMMEDIATE;
     out->immediate = (uint64_t)value;
     return true;
-}
-
-/* Opcodes whose ModRM.reg field chooses the operation, SDM 2D table A-6. */
-static bool group_op(enum group group, uint8_t reg, struct insn *out)
-{
-    static const enum insn_op group_8[] = {INSN_BT, INSN_BTS, INSN_BTR, INSN_BTC};
-
-    switch (group) {
-    case GROUP_NO:
-        return true;
-    case GROUP_1:
-        out->op = (enum insn_op)(INSN_ADD + reg);
-        return true;
-    case GROUP_3:
-        out->op = reg == 0 ? INSN_TEST : reg == 2 ? INSN_NOT : INSN_NEG;
-        return reg == 0 || reg == 2 || reg == 3;
-    case GROUP_4_5:
-        out->op = reg == 0 ? INSN_INC : INSN_DEC;
-        return reg <= 1;
-    case GROUP_8:
-        out->op = group_8[reg & 3];
-        return reg >= 4;
-    case GROUP_11:
-        return reg == 0;
-    }
-    return false;
 }
 
 static unsigned immediate_bytes(uint8_t size)
@@ -381,8 +388,9 @@ static bool take_operands(struct cursor *c, const struct prefixes *p, enum decod
     case FORM_EI:
     case FORM_EI8:
     case FORM_E:
-        if (!take_modrm(c, p, mode, out, &reg) || !group_op((enum group)row->group, reg, out))
+        if (!take_modrm(c, p, mode, out, &reg))
             return false;
+        out->op = (enum insn_op)groups[row->group][reg];
         out->to_memory = true;
         if (row->form == FORM_EI || (row->group == GROUP_3 && out->op == INSN_TEST))
             return take_immediate(c, immediate_bytes(out->size), out);
@@ -412,6 +420,7 @@ static bool lock_allowed(const struct insn *insn)
     case INSN_XOR:
     case INSN_XCHG:
     case INSN_CMPXCHG:
+    case INSN_CMPXCHG_PAIR:
     case INSN_XADD:
     case INSN_INC:
     case INSN_DEC:
@@ -426,23 +435,60 @@ static bool lock_allowed(const struct insn *insn)
     }
 }
 
+/* The opcode's row, where `first` is its first byte; NULL when there are no more bytes. */
+static const struct opcode *take_opcode(struct cursor *c, uint8_t first)
+{
+    uint8_t byte;
+
+    if (first != ESCAPE_TWO_BYTE)
+        return &one_byte[first];
+    if (!take(c, &byte))
+        return NULL;
+    if (byte != ESCAPE_THREE_BYTE)
+        return &two_byte[byte];
+    return take(c, &byte) ? &three_byte[byte] : NULL;
+}
+
+/* What the prefixes do otherwise than elsewhere. False: they make another instruction of it. */
+static bool settle_exceptions(const struct prefixes *p, enum decode_mode mode,
+                              const struct opcode *row, struct insn *out)
+{
+    switch (out->op) {
+    case INSN_NONE: /* a gap in a group */
+        return false;
+    case INSN_MOV:
+        if (row != ROW_MOVNTI)
+            return true;
+        out->size = out->memory_size = p->rex & REX_W ? 8 : 4;
+        return !p->operand_size && p->rep == INSN_ONCE;
+    case INSN_MOVSX: /* how much memory a 16-bit MOVSXD reads, processors do not agree on */
+        return row != ROW_MOVSXD || (mode == DECODE_64 && out->size != 2);
+    case INSN_MOVBE: /* F2: CRC32 */
+        return p->rep == INSN_ONCE;
+    case INSN_CMPXCHG_PAIR:
+        out->size = p->rex & REX_W ? 8 : 4;
+        out->memory_size = (uint8_t)(2 * out->size);
+        return true;
+    case INSN_PUSH:
+    case INSN_POP: /* no 32-bit form, SDM 2A 2.2.1.7 */
+        out->size = out->memory_size = p->operand_size && !(p->rex & REX_W) ? 2 : 8;
+        return mode == DECODE_64;
+    default:
+        return true;
+    }
+}
+
 bool decode(const uint8_t *bytes, size_t len, enum decode_mode mode, struct insn *out)
 {
     struct cursor c = {bytes, len, 0};
     struct prefixes p = {0};
-    uint8_t opcode;
-    bool two = false;
+    uint8_t first;
 
     memset(out, 0, sizeof(*out));
-    if (!take_prefixes(&c, mode, &p, &opcode))
+    if (!take_prefixes(&c, mode, &p, &first))
         return false;
-    if (opcode == OPCODE_TWO_BYTE) {
-        two = true;
-        if (!take(&c, &opcode))
-            return false;
-    }
-    const struct opcode *row = two ? &two_byte[opcode] : &one_byte[opcode];
-    if (row->form == FORM_NONE || (!two && opcode == OPCODE_MOVSXD && mode != DECODE_64))
+    const struct opcode *row = take_opcode(&c, first);
+    if (!row)
         return false;
 
     out->op = (enum insn_op)row->op;
@@ -452,26 +498,17 @@ bool decode(const uint8_t *bytes, size_t len, enum decode_mode mode, struct insn
     out->base = out->index = INSN_NO_REGISTER;
     out->scale = 1;
     out->segment = INSN_DS;
-    if (!take_operands(&c, &p, mode, row, out))
+    if (!take_operands(&c, &p, mode, row, out) || !settle_exceptions(&p, mode, row, out))
         return false;
     if (p.has_segment)
         out->segment = p.segment;
-    if (!two && opcode == OPCODE_MOVSXD && out->size == 2)
-        return false; /* how much memory it reads, processors do not agree on */
-    if (two && opcode == OPCODE_MOVNTI) {
-        /* 66, F2 and F3 make other instructions of this opcode, and it has no 16-bit form. */
-        if (p.operand_size || p.rep != INSN_ONCE)
-            return false;
-        out->size = out->memory_size = p.rex & REX_W ? 8 : 4;
-    }
-    out->rep = row->form == FORM_STRING ? p.rep : INSN_ONCE;
+    out->rep = insn_is_string(out) ? p.rep : INSN_ONCE;
     out->lock = p.lock;
     out->length = (uint8_t)c.at;
     return !p.lock || lock_allowed(out);
 }
 
-/* --- the address
- * ---------------------------------------------------------------------------------------- */
+/* --- the address ------------------------------------------------------------------------------ */
 
 static uint64_t truncate(uint64_t value, unsigned bytes)
 {

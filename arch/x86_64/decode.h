@@ -16,7 +16,8 @@
 enum decode_mode { DECODE_16, DECODE_32, DECODE_64 }; /* of the code segment */
 
 enum insn_op {
-    INSN_ADD, /* the eight in the order of their opcodes */
+    INSN_NONE,
+    INSN_ADD,
     INSN_OR,
     INSN_ADC,
     INSN_SBB,
@@ -28,8 +29,10 @@ enum insn_op {
     INSN_MOV,
     INSN_MOVZX,
     INSN_MOVSX,
+    INSN_MOVBE,
     INSN_XCHG,
     INSN_CMPXCHG,
+    INSN_CMPXCHG_PAIR, /* CMPXCHG8B, CMPXCHG16B: `size` is that of one half */
     INSN_XADD,
     INSN_INC,
     INSN_DEC,
@@ -39,14 +42,18 @@ enum insn_op {
     INSN_BTS,
     INSN_BTR,
     INSN_BTC,
-    INSN_MOVS,
+    INSN_PUSH, /* of memory; PUSH and POP in 64-bit mode only, where SS does not matter */
+    INSN_POP,
+    INSN_MOVS, /* from here on strings */
+    INSN_CMPS,
     INSN_STOS,
     INSN_LODS,
+    INSN_SCAS,
 };
 
 enum insn_segment { INSN_ES, INSN_CS, INSN_SS, INSN_DS, INSN_FS, INSN_GS };
 enum insn_source { INSN_NO_SOURCE, INSN_REGISTER, INSN_IMMEDIATE };
-enum insn_rep { INSN_ONCE, INSN_REP, INSN_REPNE };
+enum insn_rep { INSN_ONCE, INSN_REP, INSN_REPNE }; /* REP is REPE for CMPS and SCAS */
 
 #define INSN_NO_REGISTER 0xffu
 
@@ -54,7 +61,7 @@ struct insn {
     enum insn_op op;
     uint8_t length;       /* bytes of the instruction */
     uint8_t size;         /* bytes of the operation: 1, 2, 4, 8 */
-    uint8_t memory_size;  /* bytes accessed in memory; other than size for MOVZX and MOVSX */
+    uint8_t memory_size;  /* bytes of the memory operand; not `size` for MOVZX, MOVSX and pairs */
     uint8_t address_size; /* 2, 4 or 8 */
     bool to_memory;       /* the memory operand is the first: MOV [m], r; false: MOV r, [m] */
     bool lock;
@@ -77,6 +84,11 @@ struct insn {
  * above with a memory operand, is malformed (LOCK where it must not be), or needs more bytes.
  */
 bool decode(const uint8_t *bytes, size_t len, enum decode_mode mode, struct insn *out);
+
+static inline bool insn_is_string(const struct insn *insn)
+{
+    return insn->op >= INSN_MOVS;
+}
 
 /*
  * The offset of the memory operand within its segment. `rip` is that of the instruction. The

@@ -13,7 +13,7 @@
 #define FLAG_OF          (1ull << 11)
 #define FLAGS_ARITHMETIC (FLAG_CF | FLAG_PF | FLAG_AF | FLAG_ZF | FLAG_SF | FLAG_OF)
 
-enum { RAX = 0, RCX = 1, RSI = 6, RDI = 7 };
+enum { RAX = 0, RCX = 1, RDX = 2, RBX = 3, RSP = 4, RSI = 6, RDI = 7 };
 
 static uint64_t mask_of(unsigned bytes)
 {
@@ -25,8 +25,7 @@ static uint64_t sign_of(unsigned bytes)
     return 1ull << (8 * bytes - 1);
 }
 
-/* --- registers
- * ------------------------------------------------------------------------------------------ */
+/* --- registers -------------------------------------------------------------------------------- */
 
 static uint64_t read_gpr(const struct insn *insn, const uint64_t gpr[16])
 {
@@ -57,8 +56,7 @@ static void step_register(uint64_t *gpr, int64_t delta, unsigned address_size)
     write_sized(gpr, *gpr + (uint64_t)delta, address_size);
 }
 
-/* --- flags, SDM 1 appendix A
- * ---------------------------------------------------------------------------- */
+/* --- flags, SDM 1 appendix A ------------------------------------------------------------------ */
 
 static uint64_t result_flags(uint64_t result, unsigned bytes)
 {
@@ -100,8 +98,7 @@ static uint64_t set_flags(uint64_t rflags, uint64_t changed, uint64_t flags)
     return (rflags & ~changed) | (flags & changed);
 }
 
-/* --- operations on a memory operand
- * --------------------------------------------------------------------- */
+/* --- operations on a memory operand ----------------------------------------------------------- */
 
 struct operation {
     uint64_t result; /* for the first operand */
@@ -190,6 +187,10 @@ static struct operation operate(const struct insn *insn, uint64_t a, uint64_t b,
         o.writes = insn->op != INSN_BT;
         break;
     }
+    case INSN_MOVBE:
+        o.result = __builtin_bswap64(b) >> (64 - 8 * bytes);
+        changed = 0;
+        break;
     default: /* MOV and its kin: the second operand as it is */
         o.result = b;
         changed = 0;
@@ -199,8 +200,7 @@ static struct operation operate(const struct insn *insn, uint64_t a, uint64_t b,
     return o;
 }
 
-/* --- instructions
- * --------------------------------------------------------------------------------------- */
+/* --- instructions ----------------------------------------------------------------------------- */
 
 static uint64_t other_operand(const struct insn *insn, const uint64_t gpr[16])
 {
@@ -251,15 +251,73 @@ static enum emulate_result compare_exchange(const struct insn *insn, uint64_t gp
     return EMULATE_DONE;
 }
 
+/* CMPXCHG8B and CMPXCHG16B: DX:AX of either width against memory, CX:BX into it. */
+static enum emulate_result compare_exchange_pair(const struct insn *insn, uint64_t gpr[16],
+                                                 uint64_t *rflags, uint64_t offset,
+                                                 const struct emulate_memory *m)
+{
+    unsigned half = insn->size;
+    uint64_t low = 0, high = 0;
+    uint8_t bytes[2 * sizeof(uint64_t)];
+
+    if (!m->read(m->context, insn->segment, offset, bytes, insn->memory_size))
+        return EMULATE_FAULT;
+    memcpy(&low, bytes, half);
+    memcpy(&high, bytes + half, half);
+    bool equal =
+        ((gpr[RAX] ^ low) & mask_of(half)) == 0 && ((gpr[RDX] ^ high) & mask_of(half)) == 0;
+    if (equal) {
+        memcpy(bytes, &gpr[RBX], half);
+        memcpy(bytes + half, &gpr[RCX], half);
+    }
+    if (!m->write(m->context, insn->segment, offset, bytes, insn->memory_size))
+        return EMULATE_FAULT;
+    if (!equal) {
+        write_sized(&gpr[RAX], low, half);
+        write_sized(&gpr[RDX], high, half);
+    }
+    *rflags = set_flags(*rflags, FLAG_ZF, equal ? FLAG_ZF : 0);
+    return EMULATE_DONE;
+}
+
+static enum emulate_result push(const struct insn *insn, uint64_t gpr[16], uint64_t offset,
+                                const struct emulate_memory *m)
+{
+    uint64_t top = gpr[RSP] - insn->size;
+    uint64_t value;
+
+    if (!m->read(m->context, insn->segment, offset, &value, insn->size) ||
+        !m->write(m->context, INSN_SS, top, &value, insn->size))
+        return EMULATE_FAULT;
+    gpr[RSP] = top;
+    return EMULATE_DONE;
+}
+
+/* The address is made with RSP as it is after the pop, SDM 2B. */
+static enum emulate_result pop(const struct insn *insn, uint64_t gpr[16], uint64_t rip,
+                               const struct emulate_memory *m)
+{
+    uint64_t top = gpr[RSP];
+    uint64_t value;
+
+    if (!m->read(m->context, INSN_SS, top, &value, insn->size))
+        return EMULATE_FAULT;
+    gpr[RSP] = top + insn->size;
+    if (m->write(m->context, insn->segment, insn_offset(insn, gpr, rip), &value, insn->size))
+        return EMULATE_DONE;
+    gpr[RSP] = top;
+    return EMULATE_FAULT;
+}
+
 /* Memory, register or immediate. */
 static enum emulate_result to_memory(const struct insn *insn, uint64_t gpr[16], uint64_t *rflags,
                                      uint64_t offset, const struct emulate_memory *m)
 {
     uint64_t old = 0;
+    bool store =
+        insn->op == INSN_MOV || insn->op == INSN_MOVBE; /* does not look at what it replaces */
 
-    if (insn->op == INSN_CMPXCHG)
-        return compare_exchange(insn, gpr, rflags, offset, m);
-    if (insn->op != INSN_MOV && !m->read(m->context, insn->segment, offset, &old, insn->size))
+    if (!store && !m->read(m->context, insn->segment, offset, &old, insn->size))
         return EMULATE_FAULT;
     struct operation o = operate(insn, old, other_operand(insn, gpr), *rflags);
     if (o.writes && !m->write(m->context, insn->segment, offset, &o.result, insn->size))
@@ -275,28 +333,49 @@ static uint64_t address_of(const struct insn *insn, uint64_t gpr)
     return gpr & mask_of(insn->address_size);
 }
 
-/* One round of MOVS, STOS or LODS. */
-static bool string_round(const struct insn *insn, uint64_t gpr[16], uint64_t rflags,
+/* One round of a string instruction: first what it reads, then what it does, then the steps. */
+static bool string_round(const struct insn *insn, uint64_t gpr[16], uint64_t *rflags,
                          const struct emulate_memory *m)
 {
-    int64_t step = rflags & FLAG_DF ? -(int64_t)insn->size : (int64_t)insn->size;
-    uint64_t value = gpr[RAX];
+    bool loads = insn->op == INSN_MOVS || insn->op == INSN_CMPS || insn->op == INSN_LODS;
+    bool compares = insn->op == INSN_CMPS || insn->op == INSN_SCAS;
+    uint64_t destination = address_of(insn, gpr[RDI]);
+    uint64_t a = gpr[RAX], b = 0, flags;
 
-    if (insn->op != INSN_STOS &&
-        !m->read(m->context, insn->segment, address_of(insn, gpr[RSI]), &value, insn->size))
+    if (loads) {
+        a = 0;
+        if (!m->read(m->context, insn->segment, address_of(insn, gpr[RSI]), &a, insn->size))
+            return false;
+    }
+    if (compares) {
+        if (!m->read(m->context, INSN_ES, destination, &b, insn->size))
+            return false;
+        subtract(a & mask_of(insn->size), b, 0, insn->size, &flags);
+        *rflags = set_flags(*rflags, FLAGS_ARITHMETIC, flags);
+    } else if (insn->op == INSN_LODS) {
+        write_sized(&gpr[RAX], a, insn->size);
+    } else if (!m->write(m->context, INSN_ES, destination, &a, insn->size)) {
         return false;
-    if (insn->op == INSN_LODS)
-        write_sized(&gpr[RAX], value, insn->size);
-    else if (!m->write(m->context, INSN_ES, address_of(insn, gpr[RDI]), &value, insn->size))
-        return false;
-    if (insn->op != INSN_STOS)
+    }
+    int64_t step = *rflags & FLAG_DF ? -(int64_t)insn->size : (int64_t)insn->size;
+    if (loads)
         step_register(&gpr[RSI], step, insn->address_size);
     if (insn->op != INSN_LODS)
         step_register(&gpr[RDI], step, insn->address_size);
     return true;
 }
 
-static enum emulate_result string(const struct insn *insn, uint64_t gpr[16], uint64_t rflags,
+/* SDM 2B table 4-17: the count ends all, the flag also CMPS and SCAS. */
+static bool ends_repeat(const struct insn *insn, const uint64_t gpr[16], uint64_t rflags)
+{
+    bool equal = (rflags & FLAG_ZF) != 0;
+
+    if (address_of(insn, gpr[RCX]) == 0)
+        return true;
+    return (insn->op == INSN_CMPS || insn->op == INSN_SCAS) && equal == (insn->rep == INSN_REPNE);
+}
+
+static enum emulate_result string(const struct insn *insn, uint64_t gpr[16], uint64_t *rflags,
                                   const struct emulate_memory *m)
 {
     if (insn->rep == INSN_ONCE)
@@ -306,16 +385,27 @@ static enum emulate_result string(const struct insn *insn, uint64_t gpr[16], uin
     if (!string_round(insn, gpr, rflags, m))
         return EMULATE_FAULT;
     step_register(&gpr[RCX], -1, insn->address_size);
-    return address_of(insn, gpr[RCX]) == 0 ? EMULATE_DONE : EMULATE_AGAIN;
+    return ends_repeat(insn, gpr, *rflags) ? EMULATE_DONE : EMULATE_AGAIN;
 }
 
 enum emulate_result emulate(const struct insn *insn, uint64_t gpr[16], uint64_t *rflags,
                             uint64_t rip, const struct emulate_memory *memory)
 {
-    if (insn->op == INSN_MOVS || insn->op == INSN_STOS || insn->op == INSN_LODS)
-        return string(insn, gpr, *rflags, memory);
+    if (insn_is_string(insn))
+        return string(insn, gpr, rflags, memory);
 
     uint64_t offset = insn_offset(insn, gpr, rip);
-    return insn->to_memory ? to_memory(insn, gpr, rflags, offset, memory)
-                           : from_memory(insn, gpr, rflags, offset, memory);
+    switch (insn->op) {
+    case INSN_CMPXCHG:
+        return compare_exchange(insn, gpr, rflags, offset, memory);
+    case INSN_CMPXCHG_PAIR:
+        return compare_exchange_pair(insn, gpr, rflags, offset, memory);
+    case INSN_PUSH:
+        return push(insn, gpr, offset, memory);
+    case INSN_POP:
+        return pop(insn, gpr, rip, memory);
+    default:
+        return insn->to_memory ? to_memory(insn, gpr, rflags, offset, memory)
+                               : from_memory(insn, gpr, rflags, offset, memory);
+    }
 }

@@ -9,8 +9,10 @@
 
 #include "arch/x86_64/decode.h"
 
-/* Memory by segment and offset, 1 to 8 bytes. False: the access faults, and the instruction has no
- * effect. */
+/*
+ * Memory by segment and offset, 1 to 8 bytes or, for CMPXCHG16B, 16, which must lie on a 16-byte
+ * boundary or fault. False: the access faults, and the instruction has no effect.
+ */
 struct emulate_memory {
     void *context;
     bool (*read)(void *context, enum insn_segment segment, uint64_t offset, void *to,
@@ -25,8 +27,7 @@ enum emulate_result {
     EMULATE_FAULT, /* an access faulted */
 };
 
-/* Execute `insn` at `rip`. Changes gpr[], *rflags and memory; RSP in gpr[4] is read as an address
- * only. */
+/* Execute `insn` at `rip`. Changes gpr[], RSP among them, *rflags and memory. */
 enum emulate_result emulate(const struct insn *insn, uint64_t gpr[16], uint64_t *rflags,
                             uint64_t rip, const struct emulate_memory *memory);
 

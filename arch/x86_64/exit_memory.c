@@ -32,9 +32,13 @@ static bool emulated_read(void *context, enum insn_segment segment, uint64_t off
                           unsigned bytes)
 {
     struct access *a = context;
+    gva_t at = linear(a, segment, offset);
 
-    return guest_read(a->vcpu, linear(a, segment, offset), to, bytes, guest_access_rights(),
-                      &a->fault);
+    if (bytes == 16 && !is_aligned(at.v, 16)) { /* CMPXCHG16B, SDM 2A */
+        a->fault = (struct guest_fault){.vector = VECTOR_GP};
+        return false;
+    }
+    return guest_read(a->vcpu, at, to, bytes, guest_access_rights(), &a->fault);
 }
 
 static bool emulated_write(void *context, enum insn_segment segment, uint64_t offset,

@@ -11,6 +11,9 @@
 
 #include "tests/host/test.h"
 
+#define RSI 6u
+#define RDI 7u
+
 static ZydisDecoder decoders[3];
 
 static void init(void)
@@ -24,25 +27,56 @@ static const struct {
     ZydisMnemonic zydis;
     enum insn_op op;
 } mnemonics[] = {
-    {ZYDIS_MNEMONIC_ADD, INSN_ADD},     {ZYDIS_MNEMONIC_OR, INSN_OR},
-    {ZYDIS_MNEMONIC_ADC, INSN_ADC},     {ZYDIS_MNEMONIC_SBB, INSN_SBB},
-    {ZYDIS_MNEMONIC_AND, INSN_AND},     {ZYDIS_MNEMONIC_SUB, INSN_SUB},
-    {ZYDIS_MNEMONIC_XOR, INSN_XOR},     {ZYDIS_MNEMONIC_CMP, INSN_CMP},
-    {ZYDIS_MNEMONIC_TEST, INSN_TEST},   {ZYDIS_MNEMONIC_MOV, INSN_MOV},
-    {ZYDIS_MNEMONIC_MOVNTI, INSN_MOV},  {ZYDIS_MNEMONIC_MOVZX, INSN_MOVZX},
-    {ZYDIS_MNEMONIC_MOVSX, INSN_MOVSX}, {ZYDIS_MNEMONIC_MOVSXD, INSN_MOVSX},
-    {ZYDIS_MNEMONIC_XCHG, INSN_XCHG},   {ZYDIS_MNEMONIC_CMPXCHG, INSN_CMPXCHG},
-    {ZYDIS_MNEMONIC_XADD, INSN_XADD},   {ZYDIS_MNEMONIC_INC, INSN_INC},
-    {ZYDIS_MNEMONIC_DEC, INSN_DEC},     {ZYDIS_MNEMONIC_NOT, INSN_NOT},
-    {ZYDIS_MNEMONIC_NEG, INSN_NEG},     {ZYDIS_MNEMONIC_BT, INSN_BT},
-    {ZYDIS_MNEMONIC_BTS, INSN_BTS},     {ZYDIS_MNEMONIC_BTR, INSN_BTR},
-    {ZYDIS_MNEMONIC_BTC, INSN_BTC},     {ZYDIS_MNEMONIC_MOVSB, INSN_MOVS},
-    {ZYDIS_MNEMONIC_MOVSW, INSN_MOVS},  {ZYDIS_MNEMONIC_MOVSD, INSN_MOVS},
-    {ZYDIS_MNEMONIC_MOVSQ, INSN_MOVS},  {ZYDIS_MNEMONIC_STOSB, INSN_STOS},
-    {ZYDIS_MNEMONIC_STOSW, INSN_STOS},  {ZYDIS_MNEMONIC_STOSD, INSN_STOS},
-    {ZYDIS_MNEMONIC_STOSQ, INSN_STOS},  {ZYDIS_MNEMONIC_LODSB, INSN_LODS},
-    {ZYDIS_MNEMONIC_LODSW, INSN_LODS},  {ZYDIS_MNEMONIC_LODSD, INSN_LODS},
+    {ZYDIS_MNEMONIC_ADD, INSN_ADD},
+    {ZYDIS_MNEMONIC_OR, INSN_OR},
+    {ZYDIS_MNEMONIC_ADC, INSN_ADC},
+    {ZYDIS_MNEMONIC_SBB, INSN_SBB},
+    {ZYDIS_MNEMONIC_AND, INSN_AND},
+    {ZYDIS_MNEMONIC_SUB, INSN_SUB},
+    {ZYDIS_MNEMONIC_XOR, INSN_XOR},
+    {ZYDIS_MNEMONIC_CMP, INSN_CMP},
+    {ZYDIS_MNEMONIC_TEST, INSN_TEST},
+    {ZYDIS_MNEMONIC_MOV, INSN_MOV},
+    {ZYDIS_MNEMONIC_MOVNTI, INSN_MOV},
+    {ZYDIS_MNEMONIC_MOVZX, INSN_MOVZX},
+    {ZYDIS_MNEMONIC_MOVSX, INSN_MOVSX},
+    {ZYDIS_MNEMONIC_MOVSXD, INSN_MOVSX},
+    {ZYDIS_MNEMONIC_XCHG, INSN_XCHG},
+    {ZYDIS_MNEMONIC_CMPXCHG, INSN_CMPXCHG},
+    {ZYDIS_MNEMONIC_XADD, INSN_XADD},
+    {ZYDIS_MNEMONIC_INC, INSN_INC},
+    {ZYDIS_MNEMONIC_DEC, INSN_DEC},
+    {ZYDIS_MNEMONIC_NOT, INSN_NOT},
+    {ZYDIS_MNEMONIC_NEG, INSN_NEG},
+    {ZYDIS_MNEMONIC_BT, INSN_BT},
+    {ZYDIS_MNEMONIC_BTS, INSN_BTS},
+    {ZYDIS_MNEMONIC_BTR, INSN_BTR},
+    {ZYDIS_MNEMONIC_BTC, INSN_BTC},
+    {ZYDIS_MNEMONIC_MOVSB, INSN_MOVS},
+    {ZYDIS_MNEMONIC_MOVSW, INSN_MOVS},
+    {ZYDIS_MNEMONIC_MOVSD, INSN_MOVS},
+    {ZYDIS_MNEMONIC_MOVSQ, INSN_MOVS},
+    {ZYDIS_MNEMONIC_STOSB, INSN_STOS},
+    {ZYDIS_MNEMONIC_STOSW, INSN_STOS},
+    {ZYDIS_MNEMONIC_STOSD, INSN_STOS},
+    {ZYDIS_MNEMONIC_STOSQ, INSN_STOS},
+    {ZYDIS_MNEMONIC_LODSB, INSN_LODS},
+    {ZYDIS_MNEMONIC_LODSW, INSN_LODS},
+    {ZYDIS_MNEMONIC_LODSD, INSN_LODS},
     {ZYDIS_MNEMONIC_LODSQ, INSN_LODS},
+    {ZYDIS_MNEMONIC_CMPSB, INSN_CMPS},
+    {ZYDIS_MNEMONIC_CMPSW, INSN_CMPS},
+    {ZYDIS_MNEMONIC_CMPSD, INSN_CMPS},
+    {ZYDIS_MNEMONIC_CMPSQ, INSN_CMPS},
+    {ZYDIS_MNEMONIC_SCASB, INSN_SCAS},
+    {ZYDIS_MNEMONIC_SCASW, INSN_SCAS},
+    {ZYDIS_MNEMONIC_SCASD, INSN_SCAS},
+    {ZYDIS_MNEMONIC_SCASQ, INSN_SCAS},
+    {ZYDIS_MNEMONIC_MOVBE, INSN_MOVBE},
+    {ZYDIS_MNEMONIC_PUSH, INSN_PUSH},
+    {ZYDIS_MNEMONIC_POP, INSN_POP},
+    {ZYDIS_MNEMONIC_CMPXCHG8B, INSN_CMPXCHG_PAIR},
+    {ZYDIS_MNEMONIC_CMPXCHG16B, INSN_CMPXCHG_PAIR},
 };
 
 static int op_of(ZydisMnemonic mnemonic)
@@ -54,14 +88,27 @@ static int op_of(ZydisMnemonic mnemonic)
     return -1;
 }
 
+/* Zydis numbers byte registers in another way than instructions do: go by the whole register. */
+static unsigned register_number(ZydisRegister reg)
+{
+    if (reg == ZYDIS_REGISTER_NONE)
+        return INSN_NO_REGISTER;
+    reg = ZydisRegisterGetLargestEnclosing(ZYDIS_MACHINE_MODE_LONG_64, reg);
+    return (unsigned)(uint8_t)ZydisRegisterGetId(reg);
+}
+
+/* The memory operand; of a string's two the one at RSI, whose segment can be chosen. */
 static const ZydisDecodedOperand *find_memory(const ZydisDecodedInstruction *z,
                                               const ZydisDecodedOperand *operands)
 {
+    const ZydisDecodedOperand *found = NULL;
+
     for (unsigned i = 0; i < z->operand_count_visible + 2u && i < z->operand_count; i++) {
-        if (operands[i].type == ZYDIS_OPERAND_TYPE_MEMORY)
-            return &operands[i];
+        if (operands[i].type == ZYDIS_OPERAND_TYPE_MEMORY &&
+            (!found || register_number(operands[i].mem.base) == RSI))
+            found = &operands[i];
     }
-    return NULL;
+    return found;
 }
 
 /* Is it one of ours? Not control or debug registers, segments, vectors; not the group's odd
@@ -86,16 +133,10 @@ static bool is_ours(const ZydisDecodedInstruction *z, const ZydisDecodedOperand 
         return false; /* so is F6 /1 of /0 */
     if (z->mnemonic == ZYDIS_MNEMONIC_MOVSXD && z->operand_width == 16)
         return false; /* refused on purpose */
+    if (z->mnemonic == ZYDIS_MNEMONIC_PUSH || z->mnemonic == ZYDIS_MNEMONIC_POP)
+        return z->machine_mode == ZYDIS_MACHINE_MODE_LONG_64 &&
+               operands[0].type == ZYDIS_OPERAND_TYPE_MEMORY;
     return z->mnemonic != ZYDIS_MNEMONIC_MOVSD || z->opcode == 0xa5;
-}
-
-/* Zydis numbers byte registers in another way than instructions do: go by the whole register. */
-static unsigned register_number(ZydisRegister reg)
-{
-    if (reg == ZYDIS_REGISTER_NONE)
-        return INSN_NO_REGISTER;
-    reg = ZydisRegisterGetLargestEnclosing(ZYDIS_MACHINE_MODE_LONG_64, reg);
-    return (unsigned)(uint8_t)ZydisRegisterGetId(reg);
 }
 
 static enum insn_segment segment_of(ZydisRegister reg)
@@ -128,12 +169,12 @@ static bool same_memory(const struct insn *insn, const ZydisDecodedOperand *m,
 {
     bool rip = m->mem.base == ZYDIS_REGISTER_RIP || m->mem.base == ZYDIS_REGISTER_EIP;
     enum insn_segment segment = segment_of(m->mem.segment);
-    bool string = insn->op == INSN_MOVS || insn->op == INSN_STOS || insn->op == INSN_LODS;
 
     if (m->size / 8 != insn->memory_size)
         return false;
-    if (string)
-        return true;
+    if (insn_is_string(insn)) /* its operand at RDI is in ES always */
+        return register_number(m->mem.base) == RDI || segment == insn->segment ||
+               (mode == DECODE_64 && segment < INSN_FS && insn->segment < INSN_FS);
     if (rip != insn->rip_relative)
         return false;
     if (!rip && register_number(m->mem.base) != insn->base)
@@ -153,7 +194,7 @@ static bool same_memory(const struct insn *insn, const ZydisDecodedOperand *m,
 static bool same_other(const struct insn *insn, const ZydisDecodedInstruction *z,
                        const ZydisDecodedOperand *operands)
 {
-    if (insn->op == INSN_MOVS || insn->op == INSN_STOS || insn->op == INSN_LODS)
+    if (insn_is_string(insn))
         return true;
     for (unsigned i = 0; i < z->operand_count_visible; i++) {
         const ZydisDecodedOperand *o = &operands[i];
@@ -181,6 +222,18 @@ static bool zydis_is_wrong(const ZydisDecodedInstruction *z)
 {
     return z->address_width == 32 && z->raw.modrm.mod == 0 && z->raw.modrm.rm == 4 &&
            z->raw.sib.base == 5 && z->raw.rex.B;
+}
+
+/* Zydis ignores REPNE where no condition ends the loop; processors take it for REP. */
+static bool same_repeat(const struct insn *insn, const ZydisDecodedInstruction *z)
+{
+    bool conditional = insn->op == INSN_CMPS || insn->op == INSN_SCAS;
+
+    if (z->attributes & (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE))
+        return insn->rep == INSN_REP;
+    if (z->attributes & ZYDIS_ATTRIB_HAS_REPNE)
+        return insn->rep == INSN_REPNE;
+    return insn->rep == INSN_ONCE || (insn->rep == INSN_REPNE && !conditional);
 }
 
 static uint64_t agreed; /* instructions that both decoded */
@@ -212,13 +265,16 @@ static void compare(const uint8_t *bytes, size_t len, enum decode_mode mode)
           z.length);
     CHECK(same_memory(&insn, m, mode), "mode %d: %s: memory operand differs", mode, text);
     CHECK(same_other(&insn, &z, operands), "mode %d: %s: other operand differs", mode, text);
+    CHECK(same_repeat(&insn, &z), "mode %d: %s: REP", mode, text);
     CHECK(z.address_width / 8 == insn.address_size, "mode %d: %s: address size", mode, text);
     CHECK(((z.attributes & ZYDIS_ATTRIB_HAS_LOCK) != 0) == insn.lock, "mode %d: %s: LOCK", mode,
           text);
     agreed++;
 }
 
-/* Every opcode of both maps, every ModRM, with prefixes that matter, in all three modes. */
+#define OPCODES (2 * 256 + 16) /* of the third map the last 16, which have MOVBE */
+
+/* Every opcode of the maps, every ModRM, with prefixes that matter, in all three modes. */
 static void all_opcodes_agree_with_zydis(void)
 {
     static const char *const prefixes[] = {"",         "\x66",     "\x67", "\x66\x67", "\xf0",
@@ -230,7 +286,7 @@ static void all_opcodes_agree_with_zydis(void)
     init();
     agreed = 0;
     for (unsigned p = 0; p < sizeof(prefixes) / sizeof(prefixes[0]); p++) {
-        for (unsigned opcode = 0; opcode < 512; opcode++) {
+        for (unsigned opcode = 0; opcode < OPCODES; opcode++) {
             for (unsigned modrm = 0; modrm < 256; modrm++) {
                 uint8_t bytes[24];
                 size_t at = strlen(prefixes[p]);
@@ -239,7 +295,12 @@ static void all_opcodes_agree_with_zydis(void)
                 memcpy(bytes, prefixes[p], at);
                 if (opcode >= 256)
                     bytes[at++] = 0x0f;
-                bytes[at++] = (uint8_t)opcode;
+                if (opcode >= 512) {
+                    bytes[at++] = 0x38;
+                    bytes[at++] = (uint8_t)(0xf0 + opcode - 512);
+                } else {
+                    bytes[at++] = (uint8_t)opcode;
+                }
                 bytes[at] = (uint8_t)modrm;
                 for (enum decode_mode mode = DECODE_16; mode <= DECODE_64; mode++)
                     compare(bytes, 15, mode);

@@ -233,6 +233,8 @@ static const struct {
     {"BTR i", {0x0f, 0xba}, 2, 6, 1},
     {"BTC i", {0x0f, 0xba}, 2, 7, 1},
     {"MOVNTI", {0x0f, 0xc3}, 2, 0xff, 0},
+    {"MOVBE r,m", {0x0f, 0x38, 0xf0}, 3, 0xff, 0},
+    {"MOVBE m,r", {0x0f, 0x38, 0xf1}, 3, 0xff, 0},
 };
 
 static void one_form(size_t form, uint64_t *random)
@@ -302,23 +304,95 @@ static void bit_strings_reach_beyond_the_operand(void)
     }
 }
 
-static void strings_go_both_ways(void)
+/* CMPXCHG8B and, with REX.W, CMPXCHG16B of [RBX], with success in half of the cases. */
+static void pairs_are_compared_and_exchanged(void)
 {
-    static const uint8_t opcodes[] = {0xa4, 0xa5, 0xaa, 0xab, 0xac, 0xad};
-    static const uint8_t prefixes[][2] = {
-        {0xf3, 0x40}, {0xf3, 0x48}, {0x66, 0xf3}, {0x40, 0}, {0x48, 0}};
-    uint64_t random = 33;
+    uint64_t random = 34;
     struct state start;
 
     for (unsigned n = 0; n < 20000; n++) {
+        uint8_t bytes[] = {n & 1 ? 0x48 : 0x40, 0x0f, 0xc7, 1 << 3 | RBX};
+        unsigned half = n & 1 ? 8 : 4;
+        randomize(&start, &random);
+        start.gpr[RBX] = (uint64_t)native_memory + BUFFER / 2; /* also half of what is stored */
+        if (n & 2) {
+            memcpy(&start.gpr[RAX], native_memory + BUFFER / 2, half);
+            memcpy(&start.gpr[RDX], native_memory + BUFFER / 2 + half, half);
+        }
+        one_case(bytes, sizeof(bytes), &start, n & 1 ? "CMPXCHG16B" : "CMPXCHG8B");
+    }
+}
+
+/* On the processor R15 lends RSP its value for the one instruction, and R14 keeps RSP meanwhile. */
+static void push_and_pop_move_the_stack(void)
+{
+    static const uint8_t to_test_stack[] = {0x49, 0x89, 0xe6, 0x4c, 0x89, 0xfc};
+    static const uint8_t and_back[] = {0x49, 0x89, 0xe7, 0x4c, 0x89, 0xf4, 0xc3};
+    static const struct {
+        uint8_t bytes[5];
+        uint8_t length;
+    } cases[] = {
+        {{0xff, 6 << 3 | RBX}, 2},                         /* PUSH qword [RBX] */
+        {{0x66, 0xff, 6 << 3 | RBX}, 3},                   /* PUSH word [RBX] */
+        {{0xff, 0x40 | 6 << 3 | RSP, 0x24, 24}, 4},        /* PUSH qword [RSP + 24] */
+        {{0x8f, RBX}, 2},                                  /* POP qword [RBX] */
+        {{0x66, 0x8f, RBX}, 3},                            /* POP word [RBX] */
+        {{0x8f, 0x40 | RSP, 0x24, 24}, 4},                 /* POP qword [RSP + 24] */
+        {{0x66, 0x8f, 0x40 | RSP, 0x24, (uint8_t)-24}, 5}, /* POP word [RSP - 24] */
+    };
+    uint64_t random = 35;
+    struct state native, emulated;
+    struct insn insn;
+
+    for (unsigned n = 0; n < 20000; n++) {
+        const uint8_t *bytes = cases[n % 7].bytes;
+        size_t length = cases[n % 7].length;
+        randomize(&native, &random);
+        native.gpr[RSP] = native.gpr[15] =
+            (uint64_t)native_memory + 1024 + test_random(&random) % 512;
+        emulated = native;
+        memcpy(emulated_memory, native_memory, BUFFER);
+        CHECK(decode(bytes, length, DECODE_64, &insn) && insn.length == length, "case %u", n % 7);
+        CHECK(emulate(&insn, emulated.gpr, &emulated.rflags, 0, &memory) == EMULATE_DONE, "case %u",
+              n % 7);
+        memcpy(code, to_test_stack, sizeof(to_test_stack));
+        memcpy(code + sizeof(to_test_stack), bytes, length);
+        memcpy(code + sizeof(to_test_stack) + length, and_back, sizeof(and_back));
+        execute(&native, code);
+        CHECK(native.gpr[15] == emulated.gpr[RSP], "case %u: RSP", n % 7);
+        native.gpr[14] = emulated.gpr[14];
+        native.gpr[15] = emulated.gpr[15];
+        compare_states(&native, &emulated, FLAGS_ARITHMETIC, "stack");
+    }
+}
+
+/* Memory and RAX of one byte all over, so that comparisons go on, and one byte that ends them. */
+static void make_equal(struct state *s, uint64_t *random)
+{
+    memset(native_memory, 0x11, BUFFER);
+    memset(&s->gpr[RAX], 0x11, sizeof(s->gpr[RAX]));
+    native_memory[900 + test_random(random) % 2200] = 0x12;
+}
+
+static void strings_go_both_ways(void)
+{
+    static const uint8_t opcodes[] = {0xa4, 0xa5, 0xa6, 0xa7, 0xaa, 0xab, 0xac, 0xad, 0xae, 0xaf};
+    static const uint8_t prefixes[][2] = {{0xf3, 0x40}, {0xf3, 0x48}, {0x66, 0xf3}, {0xf2, 0x40},
+                                          {0xf2, 0x48}, {0x66, 0xf2}, {0x40, 0},    {0x48, 0}};
+    uint64_t random = 33;
+    struct state start;
+
+    for (unsigned n = 0; n < 40000; n++) {
         uint8_t bytes[4];
         size_t length = 0;
-        const uint8_t *prefix = prefixes[test_random(&random) % 5];
+        const uint8_t *prefix = prefixes[test_random(&random) % 8];
         bytes[length++] = prefix[0];
         if (prefix[1])
             bytes[length++] = prefix[1];
-        bytes[length++] = opcodes[test_random(&random) % 6];
+        bytes[length++] = opcodes[test_random(&random) % 10];
         randomize(&start, &random);
+        if (test_random(&random) % 2)
+            make_equal(&start, &random);
         start.gpr[RSI] = (uint64_t)native_memory + 1000 + test_random(&random) % 1000;
         start.gpr[RDI] = (uint64_t)native_memory + 2000 + test_random(&random) % 1000;
         start.gpr[RCX] = test_random(&random) % 60;
@@ -348,6 +422,8 @@ int main(void)
     }
     RUN(every_form_does_what_the_processor_does);
     RUN(bit_strings_reach_beyond_the_operand);
+    RUN(pairs_are_compared_and_exchanged);
+    RUN(push_and_pop_move_the_stack);
     RUN(strings_go_both_ways);
     RUN(a_fault_changes_nothing);
     return test_status();
