@@ -76,6 +76,17 @@ static const char *const feature_names[] = {
 };
 _Static_assert(ARRAY_SIZE(feature_names) == FEATURE_COUNT, "a name for each feature");
 
+static const char *const self_test_names[] = {
+    [SELF_TEST_NONE] = "none",
+    [SELF_TEST_PANIC] = "panic",
+    [SELF_TEST_NULL] = "null",
+    [SELF_TEST_WRITE_TEXT] = "write_text",
+    [SELF_TEST_WRITE_RODATA] = "write_rodata",
+    [SELF_TEST_EXECUTE_DATA] = "execute_data",
+    [SELF_TEST_STACK_OVERFLOW] = "stack_overflow",
+    [SELF_TEST_STACK_SMASH] = "stack_smash",
+};
+
 static const char *const paging_names[] = {[PAGING_NESTED] = "nested"};
 
 static const struct {
@@ -166,6 +177,16 @@ static bool read_without(struct parser *p, const char *value)
         value += length;
         value += strspn(value, " \t,");
     }
+    return true;
+}
+
+static bool read_self_test(struct parser *p, const char *value)
+{
+    int found = find_name(self_test_names, ARRAY_SIZE(self_test_names), value);
+
+    if (found < 0)
+        return fail(p, "self_test = %s: there is no such test", value);
+    p->out->self_test = (enum self_test)found;
     return true;
 }
 
@@ -284,6 +305,7 @@ static bool read_time_limit(struct parser *p, const char *value)
 static const struct key global_keys[] = {
     {"at_end", read_at_end, false},
     {"without", read_without, false},
+    {"self_test", read_self_test, false},
 };
 
 static const struct key vm_keys[] = {
@@ -409,6 +431,7 @@ bool settings_parse(const char *text, size_t len, const struct module_list *modu
 
     out->at_end = AT_END_STAY;
     out->without = 0;
+    out->self_test = SELF_TEST_NONE;
     out->vm_count = 0;
     if (len >= 3 && memcmp(text, utf8_mark, 3) == 0) {
         text += 3;

@@ -57,6 +57,18 @@ enum feature {
     FEATURE_COUNT
 };
 
+/* Faults that the hypervisor commits when asked, to show that they are noticed. */
+enum self_test {
+    SELF_TEST_NONE,
+    SELF_TEST_PANIC,
+    SELF_TEST_NULL,
+    SELF_TEST_WRITE_TEXT,
+    SELF_TEST_WRITE_RODATA,
+    SELF_TEST_EXECUTE_DATA,
+    SELF_TEST_STACK_OVERFLOW,
+    SELF_TEST_STACK_SMASH,
+};
+
 enum paging_mode {
     PAGING_NESTED,
 };
@@ -83,6 +95,7 @@ struct vm_settings {
 struct settings {
     enum at_end at_end;
     uint64_t without; /* bit n: enum feature n */
+    enum self_test self_test;
     struct vm_settings vm[VMS_MAX];
     unsigned vm_count;
 };

@@ -52,7 +52,8 @@ void panic(const char *format, ...)
     va_start(args, format);
     begin(format, args);
     va_end(args);
-    backtrace_print((uint64_t)__builtin_return_address(0), (uint64_t)__builtin_frame_address(0));
+    backtrace_print((uint64_t)__builtin_return_address(0), (uint64_t)__builtin_frame_address(0),
+                    true);
     end();
 }
 
@@ -64,7 +65,7 @@ void panic_with_frame(const struct trap_frame *frame, const char *format, ...)
     begin(format, args);
     va_end(args);
     trap_print_registers(frame);
-    backtrace_print(frame->rip, frame->rbp);
+    backtrace_print(frame->rip, frame->rbp, false);
     end();
 }
 

@@ -10,6 +10,7 @@
 #include "arch/x86_64/descriptors.h"
 #include "arch/x86_64/memory.h"
 #include "arch/x86_64/panic.h"
+#include "arch/x86_64/selftest.h"
 #include "arch/x86_64/symbols.h"
 #include "arch/x86_64/vmx.h"
 #include "drivers/acpi.h"
@@ -68,15 +69,19 @@ static const void *acpi_map_ram(void *context, uint64_t at, uint64_t len)
 /* --- consoles
  * ------------------------------------------------------------------------------------------- */
 
+static bool has_serial, has_screen;
+
 static void open_consoles(void)
 {
     struct uart_config com1 = {.base = UART_COM1, .stride = 1, .width = 1};
     const struct handoff_framebuffer *fb = &handoff.framebuffer;
 
-    if (uart_init(acpi.has_uart ? &acpi.uart : &com1))
+    has_serial = uart_init(acpi.has_uart ? &acpi.uart : &com1);
+    if (has_serial)
         console_add_sink(uart_write);
-    if (fb->format != HANDOFF_PIXEL_NONE &&
-        screen_init(host_map_framebuffer(hpa(fb->base), fb->size), fb))
+    has_screen = fb->format != HANDOFF_PIXEL_NONE &&
+                 screen_init(host_map_framebuffer(hpa(fb->base), fb->size), fb);
+    if (has_screen)
         console_add_sink(screen_write);
 }
 
@@ -185,6 +190,8 @@ static void log_machine(void)
     const char *name = (const char *)brand;
     name += strspn(name, " ");
     log_line("Twofold on %s", name);
+    log_line("console: UART %s (%s), screen %s", has_serial ? "yes" : "no",
+             acpi.has_uart ? "ACPI's SPCR" : "COM1", has_screen ? "yes" : "no");
     log_line("memory: %llu MiB free, largest run %llu MiB, %llu MiB of it aligned to 1 GiB",
              (unsigned long long)host_frames.free_bytes >> 20,
              (unsigned long long)frames_largest(&host_frames, PAGE_SIZE) >> 20,
@@ -203,6 +210,7 @@ static void main_on_own_stack(void)
     memory_protect(wants(FEATURE_SMEP), wants(FEATURE_SMAP));
     apic_init(wants(FEATURE_X2APIC));
     switch_vmx_on();
+    selftest_run(settings.self_test);
     bool all_well = vm_run_all(&settings, &modules);
     bench_print_table();
     end(all_well ? STATUS_OK : STATUS_VM_FAILED);

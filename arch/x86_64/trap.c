@@ -25,15 +25,16 @@ static const char *const exception_names[EXCEPTIONS] = {
     [21] = "#CP control protection",
 };
 
-void backtrace_print(uint64_t rip, uint64_t rbp)
+void backtrace_print(uint64_t rip, uint64_t rbp, bool returns)
 {
     console_printf("back trace:\n");
     for (unsigned depth = 0; depth < BACKTRACE_MAX; depth++) {
         uint64_t offset;
-        const char *name = symbols_find(rip, &offset);
+        /* A call that never returns may be its function's last instruction. */
+        const char *name = symbols_find(returns ? rip - 1 : rip, &offset);
         if (name)
             console_printf("  %016llx %s+0x%llx\n", (unsigned long long)rip, name,
-                           (unsigned long long)offset);
+                           (unsigned long long)offset + returns);
         else
             console_printf("  %016llx\n", (unsigned long long)rip);
 
@@ -45,6 +46,7 @@ void backtrace_print(uint64_t rip, uint64_t rbp)
             return;
         rbp = frame[0];
         rip = frame[1];
+        returns = true;
         if (rip < CANONICAL_HIGH)
             return;
     }

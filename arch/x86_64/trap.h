@@ -7,6 +7,7 @@
 #define TRAP_STUB_SIZE 16 /* bytes from one entry stub to the next */
 
 #ifndef __ASSEMBLER__
+#include <stdbool.h>
 #include <stdint.h>
 
 /* What trap_stubs.S leaves on the stack, lowest address first. */
@@ -23,9 +24,11 @@ extern const char trap_stubs[];
 /* Called by trap_stubs.S. Returns only for interrupts; an exception is our own mistake. */
 void trap_handle(const struct trap_frame *frame);
 
-/* Print registers and the symbolised back trace that starts at `rip`, `rbp`. */
 void trap_print_registers(const struct trap_frame *frame);
-void backtrace_print(uint64_t rip, uint64_t rbp);
+
+/* Print the symbolised back trace that starts at `rip`, `rbp`. `returns`: rip is a return address,
+ * so that the call is before it. */
+void backtrace_print(uint64_t rip, uint64_t rbp, bool returns);
 #endif
 
 #endif

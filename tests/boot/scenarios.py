@@ -299,6 +299,25 @@ def check_fall_backs(seen):
     return results + [expect("the local APIC's timer interrupts a guest", interrupts > 100, f"{interrupts} times")]
 
 
+# Faults of the hypervisor's own: what the panic must say, and a function of its back trace.
+SELF_TESTS = {
+    "panic": ("PANIC: self test", "selftest_run+"),
+    "null": ("#PF page fault), error code 0x2", "selftest_run+"),
+    "write_text": ("#PF page fault), error code 0x3", "selftest_run+"),
+    "write_rodata": ("#PF page fault), error code 0x3", "selftest_run+"),
+    "execute_data": ("#PF page fault), error code 0x11", "main_on_own_stack+"),
+    "stack_overflow": ("#DF double fault)", "overflow_stack+"),
+    "stack_smash": ("PANIC: stack smashed", "smash_stack+"),
+}
+
+
+def check_self_test(name):
+    def check(seen):
+        story, function = SELF_TESTS[name]
+        return [ended(seen, 2), has(seen, story), has(seen, function)]
+    return check
+
+
 def check_without_ept(seen):
     return [ended(seen, 3), has(seen, "lacks a control that Twofold needs: EPT")]
 
@@ -315,6 +334,8 @@ ALL = [
     older("sandy-bridge", cpu_model="corei7_sandy_bridge_2600k"),
     Scenario("all-fall-backs", check_fall_backs, older_vms(), older_files, limit=300,
              globals=f"without = {FALL_BACKS}"),
+    *(Scenario(f"self-test-{n.replace('_', '-')}", check_self_test(n), [guest("ends")], guest_files("ends"),
+               globals=f"self_test = {n}", limit=60) for n in SELF_TESTS),
     Scenario("without-ept", check_without_ept, [guest("ends")], guest_files("ends"), globals="without = ept"),
     Scenario("ends", check_ends, ends_vms(), ends_files),
     Scenario("bad-images", check_bad_images,

@@ -81,6 +81,7 @@ static void every_mistake_names_its_line(void)
         {"[twofold]\nimage = touch.elf\n", "2: unknown key 'image' in section [twofold]"},
         {"[twofold]\nat_end = explode\n", "2: at_end = explode: must be"},
         {"[twofold]\nwithout = vpid magic\n", "2: without = ... magic"},
+        {"[twofold]\nself_test = magic\n", "2: self_test = magic: there is no such test"},
         {"[a]\nmemory = lots\n", "2: memory = lots: must be"},
         {"[a]\nmemory = 64\n", "2: memory = 64: must be"},
         {"[a]\nmemory = 64MB\n", "2: memory = 64MB: must be"},
