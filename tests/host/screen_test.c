@@ -115,6 +115,28 @@ static void nothing_is_drawn_outside(void)
     }
 }
 
+/* From 2000 pixels of width on, each of the font's is two by two. */
+static void large_screens_have_large_letters(void)
+{
+    static uint32_t large[2048 * 128];
+    const struct handoff_framebuffer fb = {.size = sizeof(large),
+                                           .width = 2048,
+                                           .height = 128,
+                                           .stride = 2048,
+                                           .format = HANDOFF_PIXEL_BGRX};
+
+    font_load(&font);
+    CHECK(screen_init(large, &fb), "refused");
+    say("\n@record\n R");
+    for (unsigned y = 0; y < 2 * font.height; y++) {
+        for (unsigned x = 0; x < 2 * FONT_WIDTH; x++) {
+            bool want = font.glyph['R'][y / 2] >> (7 - x / 2) & 1;
+            bool lit = large[(2 * font.height + y) * 2048 + 2 * FONT_WIDTH + x] != 0;
+            CHECK(want == lit, "pixel %u, %u", x, y);
+        }
+    }
+}
+
 static void impossible_screens_are_refused(void)
 {
     struct handoff_framebuffer fb = framebuffer;
@@ -137,6 +159,7 @@ int main(void)
     RUN(long_lines_wrap);
     RUN(records_are_not_shown);
     RUN(nothing_is_drawn_outside);
+    RUN(large_screens_have_large_letters);
     RUN(impossible_screens_are_refused);
     return test_status();
 }
