@@ -54,7 +54,8 @@
 #define LEAF_EXT_HIGHEST      0x80000008u
 #define PHYSICAL_BITS_DEFAULT 36u
 
-static struct cpuid_regs basic_leaf(uint32_t leaf, uint32_t subleaf, uint64_t cr4)
+/* OSXSAVE and OSPKE are left out: they follow the guest's CR4. */
+static struct cpuid_regs basic_leaf(uint32_t leaf, uint32_t subleaf)
 {
     struct cpuid_regs r = cpuid(leaf, subleaf);
 
@@ -66,8 +67,7 @@ static struct cpuid_regs basic_leaf(uint32_t leaf, uint32_t subleaf, uint64_t cr
     case 0x1:
         r.ebx &= ~(CPUID1_EBX_APIC_ID | CPUID1_EBX_LOGICAL);
         r.ecx &= OFFER_1_ECX;
-        r.ecx |= (uint32_t)CPUID1_ECX_HYPERVISOR |
-                 (cr4 & CR4_OSXSAVE ? (uint32_t)CPUID1_ECX_OSXSAVE : 0);
+        r.ecx |= (uint32_t)CPUID1_ECX_HYPERVISOR;
         r.edx &= OFFER_1_EDX;
         return r;
     case 0x2: /* caches */
@@ -81,7 +81,6 @@ static struct cpuid_regs basic_leaf(uint32_t leaf, uint32_t subleaf, uint64_t cr
         r.eax = 0;
         r.ebx &= OFFER_7_EBX & (vmx.invpcid ? ~0ull : ~CPUID7_EBX_INVPCID);
         r.ecx &= OFFER_7_ECX & (vmx.rdtscp ? ~0ull : ~CPUID7_ECX_RDPID);
-        r.ecx |= cr4 & CR4_PKE ? (uint32_t)CPUID7_ECX_OSPKE : 0;
         r.edx &= OFFER_7_EDX;
         return r;
     case 0xd:
@@ -139,25 +138,62 @@ static struct cpuid_regs hypervisor_leaf(uint32_t leaf)
     return r;
 }
 
+/*
+ * Leaves without sub-leaves, kept from the start: the instruction itself is slow on processors, and
+ * exits where Twofold is a guest itself.
+ */
+static struct cpuid_regs kept_basic[LEAF_HIGHEST + 1];
+static struct cpuid_regs kept_extended[LEAF_EXT_HIGHEST - LEAF_EXT + 1];
+static unsigned physical_bits;
+static bool has_1g_pages;
+
+static bool has_subleaves(uint32_t leaf)
+{
+    return leaf == 0x4 || leaf == 0x7 || leaf == 0xb || leaf == 0xd;
+}
+
+void guest_cpu_init(void)
+{
+    for (uint32_t leaf = 0; leaf <= LEAF_HIGHEST; leaf++)
+        kept_basic[leaf] = basic_leaf(leaf, 0);
+    for (uint32_t leaf = LEAF_EXT; leaf <= LEAF_EXT_HIGHEST; leaf++)
+        kept_extended[leaf - LEAF_EXT] = extended_leaf(leaf);
+    has_1g_pages = (kept_extended[1].edx & CPUID_EXT1_EDX_1G) != 0;
+    physical_bits = cpuid(LEAF_EXT, 0).eax >= LEAF_EXT_HIGHEST
+                        ? kept_extended[LEAF_EXT_HIGHEST - LEAF_EXT].eax & 0xff
+                        : PHYSICAL_BITS_DEFAULT;
+}
+
+/* The bits that follow CR4. */
+static struct cpuid_regs with_cr4(struct cpuid_regs r, uint32_t leaf, uint64_t cr4)
+{
+    if (leaf == 0x1 && (cr4 & CR4_OSXSAVE))
+        r.ecx |= (uint32_t)CPUID1_ECX_OSXSAVE;
+    if (leaf == 0x7 && (cr4 & CR4_PKE))
+        r.ecx |= (uint32_t)CPUID7_ECX_OSPKE;
+    return r;
+}
+
 struct cpuid_regs guest_cpuid(uint32_t leaf, uint32_t subleaf, uint64_t cr4)
 {
-    if (leaf < TF_CPUID_SIGNATURE)
-        return leaf <= LEAF_HIGHEST ? basic_leaf(leaf, subleaf, cr4) : (struct cpuid_regs){0};
-    if (leaf < LEAF_EXT)
+    if (leaf <= LEAF_HIGHEST)
+        return with_cr4(has_subleaves(leaf) ? basic_leaf(leaf, subleaf) : kept_basic[leaf], leaf,
+                        cr4);
+    if (leaf >= LEAF_EXT && leaf <= LEAF_EXT_HIGHEST)
+        return kept_extended[leaf - LEAF_EXT];
+    if (leaf >= TF_CPUID_SIGNATURE && leaf < LEAF_EXT)
         return hypervisor_leaf(leaf);
-    return extended_leaf(leaf);
+    return (struct cpuid_regs){0};
 }
 
 unsigned guest_physical_bits(void)
 {
-    if (cpuid(LEAF_EXT, 0).eax < LEAF_EXT_HIGHEST)
-        return PHYSICAL_BITS_DEFAULT;
-    return cpuid(LEAF_EXT_HIGHEST, 0).eax & 0xff;
+    return physical_bits;
 }
 
 bool guest_has_1g_pages(void)
 {
-    return (cpuid(0x80000001, 0).edx & CPUID_EXT1_EDX_1G) != 0;
+    return has_1g_pages;
 }
 
 /* --- control registers

@@ -10,6 +10,9 @@
 #include "arch/x86_64/cpu.h"
 #include "hv/vm.h"
 
+/* Read what the real processor has; after vmx_init, before everything below. */
+void guest_cpu_init(void);
+
 /* CPUID as the guest sees it, given its CR4 (OSXSAVE, OSPKE follow it). */
 struct cpuid_regs guest_cpuid(uint32_t leaf, uint32_t subleaf, uint64_t cr4);
 

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "arch/x86_64/descriptors.h"
+#include "arch/x86_64/guest_cpu.h"
 #include "arch/x86_64/memory.h"
 #include "arch/x86_64/panic.h"
 #include "arch/x86_64/selftest.h"
@@ -171,6 +172,7 @@ static void switch_vmx_on(void)
 
     if (!vmx_init(settings.without, &why) || !vmx_enable(&why))
         cannot_run("%s", why.text);
+    guest_cpu_init();
     log_line("vmx: on; EPT pages up to %s, VPID %s, unrestricted guest %s, preemption timer %s",
              vmx.max_ept_leaf == 3   ? "1g"
              : vmx.max_ept_leaf == 2 ? "2m"
