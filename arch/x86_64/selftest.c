@@ -13,6 +13,9 @@
 
 extern char text_start[], rodata_start[], data_start[];
 
+/* 0, in a way that the compiler does not see. */
+static volatile uintptr_t null_address;
+
 static void write_byte(volatile char *at)
 {
     *at = 0;
@@ -57,7 +60,7 @@ void selftest_run(enum self_test test)
     case SELF_TEST_PANIC:
         panic("self test");
     case SELF_TEST_NULL:
-        write_byte(NULL);
+        write_byte((volatile char *)null_address);
         break;
     case SELF_TEST_WRITE_TEXT:
         write_byte(text_start);
