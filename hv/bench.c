@@ -58,23 +58,7 @@ static uint64_t total(const uint64_t *exits)
     return sum;
 }
 
-/* --- a record as JSON
- * ----------------------------------------------------------------------------------- */
-
-static void print_exits_by(const uint64_t *exits)
-{
-    const char *separator = "";
-
-    console_printf("{");
-    for (unsigned i = 0; i < EXIT_REASONS_MAX; i++) {
-        if (exits[i] == 0)
-            continue;
-        console_printf("%s\"%s\": %llu", separator, arch_exit_name(i),
-                       (unsigned long long)exits[i]);
-        separator = ", ";
-    }
-    console_printf("}");
-}
+/* --- a record as JSON ------------------------------------------------------------------------- */
 
 static void print_record(const struct vm *vm)
 {
@@ -89,7 +73,7 @@ static void print_record(const struct vm *vm)
     console_printf("\"ops\": %llu, \"ticks\": %llu, \"exits\": %llu, \"exits_by\": ",
                    (unsigned long long)b->result.ops, (unsigned long long)b->result.ticks,
                    (unsigned long long)total(b->exits));
-    print_exits_by(b->exits);
+    vm_print_exits(b->exits);
     if (b->walks > 0)
         console_printf(", \"walk_refs\": %llu.%02llu", (unsigned long long)references / CENTS,
                        (unsigned long long)references % CENTS);
@@ -99,8 +83,7 @@ static void print_record(const struct vm *vm)
                    b->result.ok ? "true" : "false");
 }
 
-/* --- a record as a row
- * ---------------------------------------------------------------------------------- */
+/* --- a record as a row ------------------------------------------------------------------------ */
 
 /* The reasons with the most exits, largest first. */
 static void find_top(struct row *row, const uint64_t *exits, uint64_t ops)
@@ -163,8 +146,7 @@ static void close_record(struct vm *vm)
     b->state = BENCH_IDLE;
 }
 
-/* --- hypercalls
- * ----------------------------------------------------------------------------------------- */
+/* --- hypercalls ------------------------------------------------------------------------------- */
 
 bool bench_init(struct bench *bench)
 {
@@ -245,8 +227,7 @@ uint64_t bench_audit(struct vcpu *vcpu, gva_t from, uint64_t bytes, uint64_t ste
     return 0;
 }
 
-/* --- the table
- * ------------------------------------------------------------------------------------------ */
+/* --- the table -------------------------------------------------------------------------------- */
 
 static void print_row(const struct row *row)
 {

@@ -15,9 +15,7 @@
 
 static const char segment_name[] = "segment";
 
-/* --- RAM
- * ------------------------------------------------------------------------------------------------
- */
+/* --- RAM -------------------------------------------------------------------------------------- */
 
 struct guest_ram guest_ram_layout(uint8_t *host, uint64_t size)
 {
@@ -36,8 +34,7 @@ void *guest_ram_at(const struct guest_ram *ram, gpa_t at, uint64_t len)
     return len <= ram->high - offset ? ram->host + ram->low + offset : NULL;
 }
 
-/* --- what the formats share
- * ----------------------------------------------------------------------------- */
+/* --- what the formats share ------------------------------------------------------------------- */
 
 bool load_fail(struct load *load, const char *format, ...)
 {
@@ -128,8 +125,7 @@ void *load_host(const struct load *load, uint64_t at)
     return guest_ram_at(load->ram, gpa(at), 1);
 }
 
-/* --- which format
- * --------------------------------------------------------------------------------------- */
+/* --- which format ----------------------------------------------------------------------------- */
 
 static bool is_elf64(const struct module *image)
 {

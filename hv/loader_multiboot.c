@@ -75,8 +75,7 @@ struct boot_data {
     char strings[VM_MODULES_MAX][sizeof(struct vm_module) + 1];
 };
 
-/* --- ELF32
- * ---------------------------------------------------------------------------------------------- */
+/* --- ELF32 ------------------------------------------------------------------------------------ */
 
 #define ELF_MAGIC    0x464c457fu
 #define ELF_CLASS_32 1
@@ -138,8 +137,7 @@ static bool load_elf32(struct load *load, struct entry_state *entry)
     return true;
 }
 
-/* --- the header's own addresses
- * ------------------------------------------------------------------------- */
+/* --- the header's own addresses --------------------------------------------------------------- */
 
 /* Multiboot 3.1.3: a load_end_addr of 0 means to the file's end, a bss_end_addr of 0 no bss. */
 static bool load_by_addresses(struct load *load, const struct header *h, uint64_t header_offset,
@@ -175,8 +173,7 @@ static bool load_by_addresses(struct load *load, const struct header *h, uint64_
     return true;
 }
 
-/* --- boot information
- * ----------------------------------------------------------------------------------- */
+/* --- boot information ------------------------------------------------------------------------- */
 
 static uint32_t fill_map(struct map_entry *map, const struct guest_ram *ram)
 {
@@ -265,8 +262,7 @@ static bool build_boot_data(struct load *load, struct entry_state *entry)
     return load_mods(load, data, at);
 }
 
-/* --- the whole
- * ------------------------------------------------------------------------------------------ */
+/* --- the whole -------------------------------------------------------------------------------- */
 
 struct multiboot_place multiboot_find_header(const struct module *image)
 {

@@ -40,8 +40,7 @@ struct key {
     bool may_repeat;
 };
 
-/* --- messages
- * ------------------------------------------------------------------------------------------- */
+/* --- messages --------------------------------------------------------------------------------- */
 
 __attribute__((format(printf, 2, 3))) static bool fail(struct parser *p, const char *format, ...)
 {
@@ -54,8 +53,7 @@ __attribute__((format(printf, 2, 3))) static bool fail(struct parser *p, const c
     return why_set(p->why, "%s:%u: %s", SETTINGS_FILE, p->line, text);
 }
 
-/* --- names of values
- * ------------------------------------------------------------------------------------ */
+/* --- names of values -------------------------------------------------------------------------- */
 
 static const char *const at_end_names[] = {
     [AT_END_STAY] = "stay",   [AT_END_POWEROFF] = "poweroff", [AT_END_RESET] = "reset",
@@ -123,8 +121,7 @@ static int find_name(const char *const *names, size_t count, const char *word)
     return -1;
 }
 
-/* --- values
- * --------------------------------------------------------------------------------------------- */
+/* --- values ----------------------------------------------------------------------------------- */
 
 /* Digits and nothing else before the unit, which *rest gets. False on overflow too. */
 static bool read_number(const char *value, uint64_t *number, const char **rest)
@@ -299,8 +296,7 @@ static bool read_time_limit(struct parser *p, const char *value)
     return true;
 }
 
-/* --- lines
- * ---------------------------------------------------------------------------------------------- */
+/* --- lines ------------------------------------------------------------------------------------ */
 
 static const struct key global_keys[] = {
     {"at_end", read_at_end, false},

@@ -17,9 +17,7 @@
 /* Large and always one at a time: not on a stack. */
 static struct vm the_vm;
 
-/* --- ends
- * -----------------------------------------------------------------------------------------------
- */
+/* --- ends ------------------------------------------------------------------------------------- */
 
 void vm_stop(struct vm *vm, const char *format, ...)
 {
@@ -77,29 +75,36 @@ static const char *end_name(enum vm_end end)
     return "?";
 }
 
-/* --- records
- * -------------------------------------------------------------------------------------------- */
+/* --- records ---------------------------------------------------------------------------------- */
+
+void vm_print_exits(const uint64_t *exits)
+{
+    const char *separator = "";
+
+    console_printf("{");
+    for (unsigned i = 0; i < EXIT_REASONS_MAX; i++) {
+        if (exits[i] == 0)
+            continue;
+        console_printf("%s\"%s\": %llu", separator, arch_exit_name(i),
+                       (unsigned long long)exits[i]);
+        separator = ", ";
+    }
+    console_printf("}");
+}
 
 static void print_stats(const struct vm *vm)
 {
-    const struct vcpu *vcpu = &vm->vcpu;
-    const char *separator = "";
+    const struct vm_settings *s = vm->settings;
 
     console_printf(
         "@stats {\"vm\": \"%s\", \"paging\": \"%s\", \"ept_page\": \"%s\", \"memory\": %llu, "
         "\"vcpus\": %u, \"ticks\": %llu, \"ticks_per_second\": %llu, ",
-        vm->settings->name, paging_mode_name(vm->settings->paging),
-        page_size_name(vm->settings->ept_page), (unsigned long long)vm->settings->memory,
-        vm->settings->cpus, (unsigned long long)vm->ticks, (unsigned long long)time_hz());
-    console_printf("\"exits\": %llu, \"exits_by\": {", (unsigned long long)vcpu->exit_count);
-    for (unsigned i = 0; i < EXIT_REASONS_MAX; i++) {
-        if (vcpu->exits[i] == 0)
-            continue;
-        console_printf("%s\"%s\": %llu", separator, arch_exit_name(i),
-                       (unsigned long long)vcpu->exits[i]);
-        separator = ", ";
-    }
-    console_printf("}}\n");
+        s->name, paging_mode_name(s->paging), page_size_name(s->ept_page),
+        (unsigned long long)s->memory, s->cpus, (unsigned long long)vm->ticks,
+        (unsigned long long)time_hz());
+    console_printf("\"exits\": %llu, \"exits_by\": ", (unsigned long long)vm->vcpu.exit_count);
+    vm_print_exits(vm->vcpu.exits);
+    console_printf("}\n");
 }
 
 /* `why` comes from our own texts and from names in the settings file, so that only quotes need
@@ -135,9 +140,7 @@ static void print_end(const struct vm *vm)
     console_printf("\"}\n");
 }
 
-/* --- life
- * -----------------------------------------------------------------------------------------------
- */
+/* --- life ------------------------------------------------------------------------------------- */
 
 /*
  * RAM in one run, aligned to the largest page that it holds, so that EPT can use large pages. The

@@ -70,6 +70,10 @@ void vm_check_deadline(struct vm *vm);
 /* Take over the end that a device of the VM has seen, if any. */
 void vm_check_devices(struct vm *vm);
 
+/* Print EXIT_REASONS_MAX counters as a JSON object, by the reasons' names, without those that are
+ * 0. */
+void vm_print_exits(const uint64_t *exits);
+
 /*
  * A hypercall (hv/guest_abi.h) of `vcpu` at CPL 0: number and arguments are in its registers, and
  * the result goes there. Can end nothing but a wish of the guest's own.

@@ -10,8 +10,7 @@
  */
 #define EXITS_PER_TIME_CHECK 4096u
 
-/* --- leaving an instruction
- * ----------------------------------------------------------------------------- */
+/* --- leaving an instruction ------------------------------------------------------------------- */
 
 void exit_skip_bytes(uint64_t length)
 {
@@ -29,8 +28,7 @@ void exit_skip_instruction(void)
     exit_skip_bytes(vmread(VMCS_EXIT_INSTRUCTION_LENGTH));
 }
 
-/* --- events
- * --------------------------------------------------------------------------------------------- */
+/* --- events ----------------------------------------------------------------------------------- */
 
 static bool pushes_error_code(uint8_t vector)
 {
@@ -88,8 +86,7 @@ void exit_inject_fault(struct vcpu *vcpu, const struct guest_fault *fault)
     exit_inject(vcpu, fault->vector, fault->error_code);
 }
 
-/* --- small handlers
- * ------------------------------------------------------------------------------------- */
+/* --- small handlers --------------------------------------------------------------------------- */
 
 static bool exit_vmcall(struct vcpu *vcpu)
 {
@@ -142,8 +139,7 @@ static bool exit_task_switch(struct vcpu *vcpu)
     return true;
 }
 
-/* --- the table
- * ------------------------------------------------------------------------------------------ */
+/* --- the table -------------------------------------------------------------------------------- */
 
 static const struct {
     const char *name;
@@ -238,8 +234,7 @@ bool vmx_handle_exit(struct vcpu *vcpu)
     return vcpu->vm->end == VM_RUNNING;
 }
 
-/* --- the dump
- * ------------------------------------------------------------------------------------------- */
+/* --- the dump --------------------------------------------------------------------------------- */
 
 static void dump_segment(const char *name, enum vmcs_segment segment)
 {

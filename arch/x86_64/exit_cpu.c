@@ -5,8 +5,7 @@
 #include "hv/arch.h"
 #include "hv/console.h"
 
-/* --- exceptions
- * ----------------------------------------------------------------------------------------- */
+/* --- exceptions ------------------------------------------------------------------------------- */
 
 /* Exit qualification of a #DB, SDM 3C table 28-1: as in DR6 */
 #define DB_B0_3 0xfull
@@ -51,8 +50,7 @@ bool exit_exception(struct vcpu *vcpu)
     }
 }
 
-/* --- instructions
- * --------------------------------------------------------------------------------------- */
+/* --- instructions ----------------------------------------------------------------------------- */
 
 bool exit_cpuid(struct vcpu *vcpu)
 {
@@ -130,8 +128,7 @@ bool exit_privileged(struct vcpu *vcpu)
     return true;
 }
 
-/* --- control registers
- * ---------------------------------------------------------------------------------- */
+/* --- control registers ------------------------------------------------------------------------ */
 
 /* Exit qualification, SDM 3C table 28-3 */
 enum cr_access { CR_MOV_TO, CR_MOV_FROM, CR_CLTS, CR_LMSW };

@@ -9,8 +9,7 @@
 #include "arch/x86_64/exit.h"
 #include "hv/arch.h"
 
-/* --- the instruction's view of memory
- * ------------------------------------------------------------------- */
+/* --- the instruction's view of memory --------------------------------------------------------- */
 
 struct access {
     struct vcpu *vcpu;
@@ -59,8 +58,7 @@ static enum decode_mode code_mode(void)
     return access & ACCESS_DB ? DECODE_32 : DECODE_16;
 }
 
-/* --- where nothing is
- * ----------------------------------------------------------------------------------- */
+/* --- where nothing is ------------------------------------------------------------------------- */
 
 static bool emulate_access(struct vcpu *vcpu, gpa_t at)
 {

@@ -8,8 +8,7 @@
 #include "hv/console.h"
 #include "hv/guest_abi.h"
 
-/* --- CPUID: what is offered, by register; all else reads 0
- * ---------------------------------------------- */
+/* --- CPUID: what is offered, by register; all else reads 0 ------------------------------------ */
 
 /* SSE3, PCLMULQDQ, SSSE3, FMA, CX16, PCID, SSE4.1, SSE4.2, MOVBE, POPCNT, AES, XSAVE, OSXSAVE
  * (replaced), AVX, F16C, RDRAND */
@@ -196,8 +195,7 @@ bool guest_has_1g_pages(void)
     return has_1g_pages;
 }
 
-/* --- control registers
- * ---------------------------------------------------------------------------------- */
+/* --- control registers ------------------------------------------------------------------------ */
 
 /*
  * PG is owned to keep EFER.LMA, the entry controls and the PDPTE registers in step with it; CD and
@@ -264,9 +262,7 @@ bool guest_xcr0_valid(uint64_t value)
            all_or_none(value, XCR0_AVX512) && all_or_none(value, XCR0_AMX);
 }
 
-/* --- MSRs
- * -----------------------------------------------------------------------------------------------
- */
+/* --- MSRs ------------------------------------------------------------------------------------- */
 
 #define MISC_ENABLE_FAST_STRINGS BIT(0)
 #define MISC_ENABLE_NO_BTS       BIT(11)

@@ -10,8 +10,7 @@
 
 #define CANONICAL_SHIFT 47 /* bits 63:47 are equal with 4-level paging, SDM 1 3.3.7.1 */
 
-/* --- guest-physical memory for the walker
- * --------------------------------------------------------------- */
+/* --- guest-physical memory for the walker ----------------------------------------------------- */
 
 static uint64_t read_entry(void *context, gpa_t at, unsigned bytes)
 {
@@ -89,8 +88,7 @@ void arch_walk_setup(const struct vcpu *vcpu, struct walk_registers *registers,
     };
 }
 
-/* --- linear addresses
- * ----------------------------------------------------------------------------------- */
+/* --- linear addresses ------------------------------------------------------------------------- */
 
 static bool is_canonical(uint64_t at)
 {

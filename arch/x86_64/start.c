@@ -67,8 +67,7 @@ static const void *acpi_map_ram(void *context, uint64_t at, uint64_t len)
     return memory_is_ram(at, len) ? host_ptr(hpa(at)) : NULL;
 }
 
-/* --- consoles
- * ------------------------------------------------------------------------------------------- */
+/* --- consoles --------------------------------------------------------------------------------- */
 
 static bool has_serial, has_screen;
 
@@ -86,8 +85,7 @@ static void open_consoles(void)
         console_add_sink(screen_write);
 }
 
-/* --- modules
- * -------------------------------------------------------------------------------------------- */
+/* --- modules ---------------------------------------------------------------------------------- */
 
 static void collect_modules(void)
 {
@@ -117,8 +115,7 @@ static void check_handoff(const struct handoff *given)
               given->version, given->size, HANDOFF_VERSION, sizeof(*given));
 }
 
-/* --- the end
- * -------------------------------------------------------------------------------------------- */
+/* --- the end ---------------------------------------------------------------------------------- */
 
 __attribute__((noreturn)) static void end(int status)
 {
@@ -142,8 +139,7 @@ static void cannot_run(const char *format, ...)
     end(STATUS_CANNOT_RUN);
 }
 
-/* --- the story
- * ------------------------------------------------------------------------------------------ */
+/* --- the story -------------------------------------------------------------------------------- */
 
 static void read_settings(void)
 {

@@ -18,8 +18,7 @@
 #define DR7_RESET      0x400ull
 #define SEGMENTS       8u
 
-/* --- MSR bitmap, SDM 3C 25.6.9: 4 bitmaps of 1 KiB, read low, read high, write low, write high
- * ---------- */
+/* --- MSR bitmap, SDM 3C 25.6.9: 4 bitmaps of 1 KiB, read low, read high, write low, write high  */
 
 #define BITMAP_READ_LOW   0x000u
 #define BITMAP_READ_HIGH  0x400u
@@ -58,8 +57,7 @@ static void fill_msr_bitmap(uint8_t *bitmap)
         let_through(bitmap, MSR_TSC_AUX);
 }
 
-/* --- the VMCS
- * ------------------------------------------------------------------------------------------- */
+/* --- the VMCS --------------------------------------------------------------------------------- */
 
 static bool vmcs_load(void *vmcs)
 {
@@ -214,8 +212,7 @@ void vcpu_set_pdptes(const uint64_t pdpte[4])
         vmwrite(vmcs_nth(VMCS_GUEST_PDPTE0, i), pdpte[i]);
 }
 
-/* --- life and death
- * ------------------------------------------------------------------------------------- */
+/* --- life and death --------------------------------------------------------------------------- */
 
 void arch_vm_destroy(struct vm *vm)
 {

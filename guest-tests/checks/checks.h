@@ -53,8 +53,7 @@
 #define MSR_GS_BASE        0xc0000101u
 #define MSR_KERNEL_GS_BASE 0xc0000102u
 
-/* --- machine.c
- * ----------------------------------------------------------------------------------------- */
+/* --- machine.c -------------------------------------------------------------------------------- */
 
 /* The exception that the last tried piece of code took; vector NO_TRAP if none. */
 #define NO_TRAP 0xffu
@@ -127,8 +126,7 @@ bool has_smap(void);
 bool has_pcid(void);
 bool has_invpcid(void);
 
-/* --- the groups: each returns its number of cases, 0 when the processor cannot do it
- * -------------------- */
+/* --- the groups: each returns its number of cases, 0 when the processor cannot do it ---------- */
 
 uint64_t check_permissions(void);
 uint64_t check_permissions_pairs(void);

@@ -121,8 +121,7 @@ uint64_t check_delivery(void)
     return 7;
 }
 
-/* --- single step over instructions that exit
- * ------------------------------------------------------------ */
+/* --- single step over instructions that exit -------------------------------------------------- */
 
 /* Sets TF so that the #DB comes after the one instruction `body`; label 1 is behind it. */
 #define STEP(name, body, ...)                                                                      \
@@ -187,8 +186,7 @@ uint64_t check_single_step(void)
     return sizeof(steps) / sizeof(steps[0]);
 }
 
-/* --- what exits leave alone
- * ----------------------------------------------------------------------------- */
+/* --- what exits leave alone ------------------------------------------------------------------- */
 
 /* One of each kind of exit, with RAX, RCX, RDX, RSI as its operands. */
 enum { EXIT_CPUID, EXIT_RDMSR, EXIT_IN, EXIT_NO_RAM, EXIT_KINDS };

@@ -6,9 +6,7 @@
 #define UART_SCRATCH 0x3ff
 #define NO_DEVICE    0x2f0 /* a port that nothing answers */
 
-/* --- MSRs
- * -----------------------------------------------------------------------------------------------
- */
+/* --- MSRs ------------------------------------------------------------------------------------- */
 
 static uint32_t msr_number;
 static uint64_t msr_value;
@@ -70,8 +68,7 @@ uint64_t check_msrs(void)
     return cases + 5;
 }
 
-/* --- control registers
- * ---------------------------------------------------------------------------------- */
+/* --- control registers ------------------------------------------------------------------------ */
 
 static uint64_t cr_value;
 
@@ -127,8 +124,7 @@ uint64_t check_control_registers(void)
     return 28;
 }
 
-/* --- instructions that are not offered
- * ------------------------------------------------------------------ */
+/* --- instructions that are not offered -------------------------------------------------------- */
 
 static void do_vmxon(void)
 {
@@ -245,8 +241,7 @@ uint64_t check_undefined(void)
     return 14 + check_xsetbv();
 }
 
-/* --- ports
- * ---------------------------------------------------------------------------------------------- */
+/* --- ports ------------------------------------------------------------------------------------ */
 
 static uint8_t port_buffer[2 * PAGE] __attribute__((aligned(4096)));
 
@@ -300,8 +295,7 @@ uint64_t check_ports(void)
     return 14;
 }
 
-/* --- memory where no RAM is
- * ----------------------------------------------------------------------------- */
+/* --- memory where no RAM is ------------------------------------------------------------------- */
 
 /* An instruction on [RSI] with RAX as its operand; the result must be `want`. */
 #define NO_RAM_CASE(body, rax_before, want)                                                        \
@@ -375,8 +369,7 @@ uint64_t check_no_ram(void)
     return cases + 6;
 }
 
-/* --- SYSCALL and SYSRET
- * --------------------------------------------------------------------------------- */
+/* --- SYSCALL and SYSRET ----------------------------------------------------------------------- */
 
 extern const char syscall_entry[], user_syscall[], user_syscall_end[];
 extern uint64_t syscall_seen;

@@ -21,8 +21,7 @@ static uint64_t efer;
 static unsigned physical_bits;
 static bool with_1g_pages;
 
-/* --- the expectation
- * ------------------------------------------------------------------------------------ */
+/* --- the expectation -------------------------------------------------------------------------- */
 
 static uint64_t read_memory(void *context, gpa_t at, unsigned bytes)
 {
@@ -62,8 +61,7 @@ static struct walk_result expected(uint64_t at, enum access access, bool user, b
     return walk(&memory, &registers, gva(at), flags);
 }
 
-/* --- one case
- * ------------------------------------------------------------------------------------------- */
+/* --- one case --------------------------------------------------------------------------------- */
 
 struct control {
     bool wp, smep, smap, ac, nxe;
@@ -127,8 +125,7 @@ static uint64_t all_accesses(const struct control *c)
     return 6;
 }
 
-/* --- set-up
- * --------------------------------------------------------------------------------------------- */
+/* --- set-up ----------------------------------------------------------------------------------- */
 
 static void restore(void)
 {
@@ -207,8 +204,7 @@ static uint64_t each_control(uint64_t (*body)(const struct control *))
     return cases;
 }
 
-/* --- the groups
- * ----------------------------------------------------------------------------------------- */
+/* --- the groups ------------------------------------------------------------------------------- */
 
 /* One level takes all combinations, the others grant everything. */
 static uint64_t single_levels(const struct control *c)

@@ -38,8 +38,7 @@
 /* The guest's own part; its return ends the guest with success. */
 void guest_main(void);
 
-/* --- print.c: the UART
- * --------------------------------------------------------------------------------- */
+/* --- print.c: the UART ------------------------------------------------------------------------ */
 
 /* %s, %c, %u (uint64_t), %x (uint64_t), %%. All numbers are 64 bits wide: cast others. */
 void print(const char *format, ...);
@@ -57,8 +56,7 @@ __attribute__((noreturn)) void guest_exit(uint32_t value);
         }                                                                                          \
     } while (0)
 
-/* --- args.c: "key=value" words
- * ------------------------------------------------------------------------- */
+/* --- args.c: "key=value" words ---------------------------------------------------------------- */
 
 /* The number given for `key`, else `standard`. A value that is no number fails. */
 uint64_t arg_number(const char *key, uint64_t standard);
@@ -67,8 +65,7 @@ bool arg_word(const char *key, char *to, size_t room);
 /* After all keys have been asked for: fails when the arguments hold another one. */
 void args_done(void);
 
-/* --- memory.c: frames and tables
- * ----------------------------------------------------------------------- */
+/* --- memory.c: frames and tables -------------------------------------------------------------- */
 
 uint64_t page_alloc(void); /* a zeroed frame; fails the guest without memory */
 void page_free(uint64_t frame);
@@ -86,8 +83,7 @@ void space_map(uint64_t root, uint64_t at, uint64_t frame,
 
 extern const struct tf_guest_info *guest_info;
 
-/* --- traps.c: exceptions
- * ------------------------------------------------------------------------------- */
+/* --- traps.c: exceptions ---------------------------------------------------------------------- */
 
 struct trap {
     uint64_t r15, r14, r13, r12, r11, r10, r9, r8, rdi, rsi, rbp, rbx, rdx, rcx, rax;
@@ -100,8 +96,7 @@ typedef bool trap_handler(struct trap *trap);
 void trap_set_handler(trap_handler *handler);
 void traps_init(void);
 
-/* --- bench.c: records
- * ---------------------------------------------------------------------------------- */
+/* --- bench.c: records ------------------------------------------------------------------------- */
 
 /*
  * Measure from bench_begin's return to bench_end's call. Both talk to Twofold if it is there; in
@@ -121,8 +116,7 @@ static inline uint64_t hypercall(uint64_t number, uint64_t a, uint64_t b, uint64
     return result;
 }
 
-/* --- small things
- * -------------------------------------------------------------------------------------- */
+/* --- small things ----------------------------------------------------------------------------- */
 
 /* xorshift64*: the same numbers every run. */
 static inline uint64_t random_next(uint64_t *state)

@@ -43,8 +43,7 @@ void uart_device_init(struct uart_device *uart, const char *name, uart_output *o
     *uart = (struct uart_device){.name = name, .output = output, .divisor_low = DIVISOR_115200};
 }
 
-/* --- lines
- * ---------------------------------------------------------------------------------------------- */
+/* --- lines ------------------------------------------------------------------------------------ */
 
 /* `mark`: '|' for a whole line, '+' for a piece. One call of `output`, so that nothing comes
  * between. */
@@ -82,8 +81,7 @@ void uart_device_flush(struct uart_device *uart)
         send_line(uart, '+');
 }
 
-/* --- receiving
- * ------------------------------------------------------------------------------------------ */
+/* --- receiving -------------------------------------------------------------------------------- */
 
 bool uart_device_receive(struct uart_device *uart, uint8_t byte)
 {
@@ -107,8 +105,7 @@ static uint8_t take_received(struct uart_device *uart)
     return byte;
 }
 
-/* --- registers
- * ------------------------------------------------------------------------------------------ */
+/* --- registers -------------------------------------------------------------------------------- */
 
 /* The reason for an interrupt, highest priority first. Reading it does not clear THRE: the
  * transmitter is empty again at once. */

@@ -40,8 +40,7 @@ static const void *at(uint64_t gpa_value, uint64_t bytes)
     return guest_ram_at(&ram, gpa(gpa_value), bytes);
 }
 
-/* --- building images
- * ------------------------------------------------------------------------------------ */
+/* --- building images -------------------------------------------------------------------------- */
 
 #define CODE_BYTES 64u
 
@@ -88,8 +87,7 @@ static void good_elf64(void)
     segment(1, ELF_PF_R | ELF_PF_W, 0x300000, 0x5000);
 }
 
-/* --- ELF64
- * ---------------------------------------------------------------------------------------------- */
+/* --- ELF64 ------------------------------------------------------------------------------------ */
 
 static void elf64_is_loaded_with_its_world(void)
 {
@@ -185,8 +183,7 @@ static void elf64_mistakes_are_named(void)
     must_fail("no room for the reserved area", "no room");
 }
 
-/* --- Multiboot
- * ------------------------------------------------------------------------------------------ */
+/* --- Multiboot -------------------------------------------------------------------------------- */
 
 #define MB_MAGIC 0x1badb002u
 

@@ -62,6 +62,8 @@ static void compare(const struct ptab *ptab)
         CHECK(leaf.to.v == model[i].to, "page %llu leads to 0x%llx, not 0x%llx",
               (unsigned long long)i, (unsigned long long)leaf.to.v,
               (unsigned long long)model[i].to);
+        CHECK(leaf.level > 1 || !(leaf.entry & PTAB_LARGE),
+              "page %llu: bit 7 is PAT in a 4-KiB leaf", (unsigned long long)i);
         CHECK((leaf.entry & (READ | WRITE)) == model[i].bits, "page %llu: attributes",
               (unsigned long long)i);
     }
