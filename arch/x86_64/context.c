@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The guest's state that VT-x does not switch; see vcpu.h. */
+#include "arch/x86_64/guest_cpu.h"
 #include "arch/x86_64/vcpu.h"
 #include "hv/arch.h"
 
@@ -42,19 +43,12 @@ void context_init(struct guest_context *context)
     context->xcr0 = XCR0_X87;
 }
 
-/* All state components are loaded whatever the guest's XCR0 enables: it may enable more later. */
-static uint64_t xcr0_all(void)
-{
-    struct cpuid_regs r = cpuid(0xd, 0);
-
-    return (uint64_t)r.edx << 32 | r.eax;
-}
-
+/* All components are loaded and saved, whatever the guest's XCR0 enables now. */
 void context_load(const struct guest_context *context)
 {
     write_cr4(read_cr4() | CR4_OSFXSR | CR4_OSXMMEXCPT | (has_xsave() ? CR4_OSXSAVE : 0));
     if (has_xsave()) {
-        write_xcr0(xcr0_all());
+        write_xcr0(guest_xcr0_offered());
         __asm__ volatile("xrstor64 (%0)"
                          :
                          : "r"(context->fpu), "a"(XSAVE_ALL), "d"(XSAVE_ALL)
@@ -95,7 +89,7 @@ void context_save(struct guest_context *context)
         context->tsc_aux = rdmsr(MSR_TSC_AUX);
     if (has_xsave()) {
         context->xcr0 = read_xcr0();
-        write_xcr0(xcr0_all());
+        write_xcr0(guest_xcr0_offered());
         __asm__ volatile("xsave64 (%0)"
                          :
                          : "r"(context->fpu), "a"(XSAVE_ALL), "d"(XSAVE_ALL)

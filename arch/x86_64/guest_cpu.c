@@ -38,6 +38,14 @@
 #define OFFER_7_EDX BIT(4)
 /* XSAVEOPT, XSAVEC, XGETBV with ECX = 1; not XSAVES, which needs IA32_XSS */
 #define OFFER_D1_EAX (BIT(0) | BIT(1) | BIT(2))
+/* XCR0, SDM 1 13.3: what belongs to the features above; not MPX, not AMX */
+#define XCR0_X87     BIT(0)
+#define XCR0_SSE     BIT(1)
+#define XCR0_AVX     BIT(2)
+#define XCR0_AVX512  (BIT(5) | BIT(6) | BIT(7))
+#define XCR0_PKRU    BIT(9)
+#define OFFER_XCR0   (XCR0_X87 | XCR0_SSE | XCR0_AVX | XCR0_AVX512 | XCR0_PKRU)
+#define XSAVE_LEGACY 576u /* bytes of the XSAVE area before the first component of its own */
 /* LAHF in 64-bit mode, LZCNT, PREFETCHW */
 #define OFFER_EXT1_ECX (BIT(0) | BIT(5) | BIT(8))
 /* SYSCALL, NX, 1-GiB pages, RDTSCP, long mode */
@@ -53,11 +61,53 @@
 #define LEAF_EXT_HIGHEST      0x80000008u
 #define PHYSICAL_BITS_DEFAULT 36u
 
+/* What the real processor has, read once: CPUID is slow, and exits where Twofold is a guest itself.
+ */
+static struct {
+    uint32_t highest_leaf;
+    uint64_t xcr0;       /* offered */
+    uint32_t xsave_size; /* bytes, for all of xcr0 */
+    unsigned physical_bits;
+    bool has_1g_pages;
+} real;
+
+uint64_t guest_xcr0_offered(void)
+{
+    return real.xcr0;
+}
+
+/* The XSAVE area's size for all components that are offered: where the last of them ends. */
+static uint32_t xsave_area_size(void)
+{
+    uint32_t size = XSAVE_LEGACY;
+
+    for (uint32_t component = 2; component < 64; component++) {
+        struct cpuid_regs r = cpuid(0xd, component);
+        if ((real.xcr0 >> component & 1) && r.ebx + r.eax > size)
+            size = r.ebx + r.eax;
+    }
+    return size;
+}
+
+/* CPUID leaf 0xd, `r` as the processor gives it. EBX of sub-leaf 0 follows XCR0, which is the
+ * guest's. */
+static struct cpuid_regs xsave_leaf(struct cpuid_regs r, uint32_t subleaf)
+{
+    if (subleaf == 0)
+        return (struct cpuid_regs){
+            .eax = (uint32_t)real.xcr0, .ebx = r.ebx, .ecx = real.xsave_size};
+    if (subleaf == 1)
+        return (struct cpuid_regs){.eax = r.eax & OFFER_D1_EAX};
+    return subleaf < 64 && (real.xcr0 >> subleaf & 1) ? r : (struct cpuid_regs){0};
+}
+
 /* OSXSAVE and OSPKE are left out: they follow the guest's CR4. */
 static struct cpuid_regs basic_leaf(uint32_t leaf, uint32_t subleaf)
 {
     struct cpuid_regs r = cpuid(leaf, subleaf);
 
+    if (leaf > real.highest_leaf) /* the processor would answer with its highest leaf */
+        return (struct cpuid_regs){0};
     switch (leaf) {
     case 0x0:
         if (r.eax > LEAF_HIGHEST)
@@ -83,9 +133,7 @@ static struct cpuid_regs basic_leaf(uint32_t leaf, uint32_t subleaf)
         r.edx &= OFFER_7_EDX;
         return r;
     case 0xd:
-        if (subleaf == 1)
-            return (struct cpuid_regs){.eax = r.eax & OFFER_D1_EAX};
-        return r;
+        return xsave_leaf(r, subleaf);
     case 0x15: /* TSC and core crystal clock */
     case 0x16: /* frequencies */
         return r;
@@ -137,14 +185,9 @@ static struct cpuid_regs hypervisor_leaf(uint32_t leaf)
     return r;
 }
 
-/*
- * Leaves without sub-leaves, kept from the start: the instruction itself is slow on processors, and
- * exits where Twofold is a guest itself.
- */
+/* Leaves without sub-leaves, as the guest sees them. */
 static struct cpuid_regs kept_basic[LEAF_HIGHEST + 1];
 static struct cpuid_regs kept_extended[LEAF_EXT_HIGHEST - LEAF_EXT + 1];
-static unsigned physical_bits;
-static bool has_1g_pages;
 
 static bool has_subleaves(uint32_t leaf)
 {
@@ -153,14 +196,18 @@ static bool has_subleaves(uint32_t leaf)
 
 void guest_cpu_init(void)
 {
+    real.highest_leaf = cpuid(0, 0).eax;
+    if (cpuid(1, 0).ecx & CPUID1_ECX_XSAVE)
+        real.xcr0 = cpuid(0xd, 0).eax & OFFER_XCR0;
+    real.xsave_size = xsave_area_size();
     for (uint32_t leaf = 0; leaf <= LEAF_HIGHEST; leaf++)
         kept_basic[leaf] = basic_leaf(leaf, 0);
     for (uint32_t leaf = LEAF_EXT; leaf <= LEAF_EXT_HIGHEST; leaf++)
         kept_extended[leaf - LEAF_EXT] = extended_leaf(leaf);
-    has_1g_pages = (kept_extended[1].edx & CPUID_EXT1_EDX_1G) != 0;
-    physical_bits = cpuid(LEAF_EXT, 0).eax >= LEAF_EXT_HIGHEST
-                        ? kept_extended[LEAF_EXT_HIGHEST - LEAF_EXT].eax & 0xff
-                        : PHYSICAL_BITS_DEFAULT;
+    real.has_1g_pages = (kept_extended[1].edx & CPUID_EXT1_EDX_1G) != 0;
+    real.physical_bits = cpuid(LEAF_EXT, 0).eax >= LEAF_EXT_HIGHEST
+                             ? kept_extended[LEAF_EXT_HIGHEST - LEAF_EXT].eax & 0xff
+                             : PHYSICAL_BITS_DEFAULT;
 }
 
 /* The bits that follow CR4. */
@@ -187,12 +234,12 @@ struct cpuid_regs guest_cpuid(uint32_t leaf, uint32_t subleaf, uint64_t cr4)
 
 unsigned guest_physical_bits(void)
 {
-    return physical_bits;
+    return real.physical_bits;
 }
 
 bool guest_has_1g_pages(void)
 {
-    return has_1g_pages;
+    return real.has_1g_pages;
 }
 
 /* --- control registers ------------------------------------------------------------------------ */
@@ -239,13 +286,6 @@ uint64_t guest_efer_allowed(void)
     return EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE;
 }
 
-#define XCR0_X87    BIT(0)
-#define XCR0_SSE    BIT(1)
-#define XCR0_AVX    BIT(2)
-#define XCR0_MPX    (BIT(3) | BIT(4))
-#define XCR0_AVX512 (BIT(5) | BIT(6) | BIT(7))
-#define XCR0_AMX    (BIT(17) | BIT(18))
-
 static bool all_or_none(uint64_t value, uint64_t bits)
 {
     return (value & bits) == 0 || (value & bits) == bits;
@@ -253,13 +293,9 @@ static bool all_or_none(uint64_t value, uint64_t bits)
 
 bool guest_xcr0_valid(uint64_t value)
 {
-    struct cpuid_regs r = cpuid(0xd, 0);
-    uint64_t supported = (uint64_t)r.edx << 32 | r.eax;
-
-    return (value & ~supported) == 0 && (value & XCR0_X87) &&
+    return (value & ~guest_xcr0_offered()) == 0 && (value & XCR0_X87) &&
            (!(value & XCR0_AVX) || (value & XCR0_SSE)) &&
-           (!(value & XCR0_AVX512) || (value & XCR0_AVX)) && all_or_none(value, XCR0_MPX) &&
-           all_or_none(value, XCR0_AVX512) && all_or_none(value, XCR0_AMX);
+           (!(value & XCR0_AVX512) || (value & XCR0_AVX)) && all_or_none(value, XCR0_AVX512);
 }
 
 /* --- MSRs ------------------------------------------------------------------------------------- */

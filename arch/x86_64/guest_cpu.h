@@ -30,6 +30,9 @@ uint64_t guest_cr0_real(uint64_t cr0);
 
 uint64_t guest_efer_allowed(void);
 
+/* The bits that XCR0 may have. */
+uint64_t guest_xcr0_offered(void);
+
 /* Whether XSETBV may set XCR0 to `value`, SDM 1 13.3. */
 bool guest_xcr0_valid(uint64_t value);
 
