@@ -2,6 +2,8 @@
 /* See bench.h. */
 #include "hv/bench.h"
 
+#include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "hv/arch.h"
@@ -15,7 +17,8 @@
 #define AUDIT_MAX                                                                                  \
     (1ull << 20) /* addresses of one AUDIT call: a guest must not hold the machine                 \
                   */
-#define CENTS 100u
+#define CENTS       100u
+#define TABLE_WIDTH 100u /* columns: what a screen of 800 pixels shows */
 
 _Static_assert(EXIT_REASONS_MAX * sizeof(uint64_t) <= PAGE_SIZE, "one page holds the counters");
 
@@ -229,34 +232,44 @@ uint64_t bench_audit(struct vcpu *vcpu, gva_t from, uint64_t bytes, uint64_t ste
 
 /* --- the table -------------------------------------------------------------------------------- */
 
+/* Append to a line of the table, printf style; what does not fit is left out as a whole. */
+__attribute__((format(printf, 2, 3))) static void append(char *line, const char *format, ...)
+{
+    size_t length = strlen(line);
+    va_list args;
+
+    va_start(args, format);
+    int wanted = vsnprintf(line + length, TABLE_WIDTH + 1 - length, format, args);
+    va_end(args);
+    if (wanted < 0 || (size_t)wanted > TABLE_WIDTH - length)
+        line[length] = '\0';
+}
+
+#define HUNDREDTHS(x) (unsigned long long)(x) / CENTS, (unsigned long long)(x) % CENTS
+
 static void print_row(const struct row *row)
 {
-    console_printf("%-20s %-7s %-7s %-4s %10llu %9llu.%02llu %6llu.%02llu ", row->name,
-                   phase_name(row->phase), row->paging, row->ept_page, (unsigned long long)row->ops,
-                   (unsigned long long)row->ticks_per_op / CENTS,
-                   (unsigned long long)row->ticks_per_op % CENTS,
-                   (unsigned long long)row->exits_per_op / CENTS,
-                   (unsigned long long)row->exits_per_op % CENTS);
+    char line[TABLE_WIDTH + 1] = "";
+
+    append(line, "%-19s %-6s %-8s %-3s %7llu %7llu.%02llu %4llu.%02llu ", row->name,
+           phase_name(row->phase), row->paging, row->ept_page, (unsigned long long)row->ops,
+           HUNDREDTHS(row->ticks_per_op), HUNDREDTHS(row->exits_per_op));
     if (row->references)
-        console_printf("%6llu.%02llu  ", (unsigned long long)row->references / CENTS,
-                       (unsigned long long)row->references % CENTS);
+        append(line, "%2llu.%02llu ", HUNDREDTHS(row->references));
     else
-        console_printf("%9s  ", "-");
-    console_printf("%s", row->ok ? "ok  " : "FAIL");
-    for (unsigned n = 0; n < TOP_REASONS && row->top[n].reason; n++)
-        console_printf(" %s %llu.%02llu", row->top[n].reason,
-                       (unsigned long long)row->top[n].per_op / CENTS,
-                       (unsigned long long)row->top[n].per_op % CENTS);
-    console_printf("\n");
+        append(line, "%5s ", "-");
+    append(line, "%-4s", row->ok ? "ok" : "FAIL");
+    for (unsigned n = 0; n < TOP_REASONS && row->top[n].per_op > 0; n++)
+        append(line, " %s %llu.%02llu", row->top[n].reason, HUNDREDTHS(row->top[n].per_op));
+    console_printf("%s\n", line);
 }
 
 void bench_print_table(void)
 {
     if (row_count == 0)
         return;
-    console_printf("\n%-20s %-7s %-7s %-4s %10s %12s %9s %9s  %s\n", "benchmark", "phase", "paging",
-                   "ept", "ops", "ticks/op", "exits/op", "refs/walk",
-                   "ok   most exits by reason, an op");
+    console_printf("\n%-19s %-6s %-8s %-3s %7s %10s %7s %5s %-4s %s\n", "benchmark", "phase",
+                   "paging", "ept", "ops", "ticks/op", "exits", "refs", "ok", "exits by reason");
     for (unsigned i = 0; i < row_count; i++)
         print_row(&rows[i]);
     if (rows_lost)
