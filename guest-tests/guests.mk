@@ -55,19 +55,22 @@ $(BUILD)/guest-tests/multiboot/start-aout.o: guest-tests/multiboot/start.S
 	@mkdir -p $(@D)
 	@$(CC) $(MULTIBOOT_CFLAGS) -DAOUT_KLUDGE -c -o $@ $<
 
-$(GUESTS)/mbinfo.elf: $(addprefix $(BUILD)/guest-tests/multiboot/,start.o mbinfo.o) guest-tests/multiboot/multiboot.ld
+MULTIBOOT_LIB := $(BUILD)/guest-tests/multiboot/lib32.o
+
+$(GUESTS)/modes.elf $(GUESTS)/mbinfo.elf: $(GUESTS)/%.elf: $(BUILD)/guest-tests/multiboot/start.o \
+        $(BUILD)/guest-tests/multiboot/%.o $(MULTIBOOT_LIB) guest-tests/multiboot/multiboot.ld
 	@mkdir -p $(@D)
 	@echo "  GUEST   $@"
 	@$(MULTIBOOT_LINK) -o $@ $(filter %.o,$^)
 
-$(GUESTS)/mbinfo.bin: $(addprefix $(BUILD)/guest-tests/multiboot/,start-aout.o mbinfo.o) guest-tests/multiboot/multiboot.ld
+$(GUESTS)/mbinfo.bin: $(addprefix $(BUILD)/guest-tests/multiboot/,start-aout.o mbinfo.o lib32.o) guest-tests/multiboot/multiboot.ld
 	@mkdir -p $(@D)
 	@echo "  GUEST   $@"
 	@$(MULTIBOOT_LINK) -o $(@:.bin=.aout.elf) $(filter %.o,$^)
 	@objcopy -O binary -j .text -j .rodata -j .data $(@:.bin=.aout.elf) $@
 	@rm $(@:.bin=.aout.elf)
 
-guests: $(GUESTS)/mbinfo.elf $(GUESTS)/mbinfo.bin
+guests: $(GUESTS)/mbinfo.elf $(GUESTS)/mbinfo.bin $(GUESTS)/modes.elf
 
 # --- checks: one image of several files, with the hypervisor's page walk as its expectation -------------
 

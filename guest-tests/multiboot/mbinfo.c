@@ -4,8 +4,7 @@
  * and checks that it is complete and agrees with itself. Ends with value 0 on the debug-exit port,
  * or 1 after "FAIL ..."; with "shutdown" among its arguments through Bochs' port instead.
  */
-#include <stdbool.h>
-#include <stdint.h>
+#include "guest-tests/multiboot/lib32.h"
 
 #define BOOTLOADER_MAGIC 0x2badb002u
 
@@ -35,66 +34,10 @@ struct map_entry {
 
 void main(uint32_t magic, const struct info *info);
 
-static void outb(uint16_t port, uint8_t value)
-{
-    __asm__ volatile("outb %0, %1" : : "a"(value), "Nd"(port));
-}
-
-static uint8_t inb(uint16_t port)
-{
-    uint8_t value;
-
-    __asm__ volatile("inb %1, %0" : "=a"(value) : "Nd"(port));
-    return value;
-}
-
-static void put(char c)
-{
-    while (!(inb(0x3fd) & 0x20))
-        ;
-    outb(0x3f8, (uint8_t)c);
-}
-
-static void put_text(const char *text)
-{
-    while (*text)
-        put(*text++);
-}
-
-static void put_hex(uint64_t value)
-{
-    bool begun = false;
-
-    put_text("0x");
-    for (int shift = 60; shift >= 0; shift -= 4) {
-        unsigned digit = (unsigned)(value >> shift) & 15;
-        begun |= digit != 0 || shift == 0;
-        if (begun)
-            put("0123456789abcdef"[digit]);
-    }
-}
-
 static void field(const char *name, uint64_t value)
 {
     put_text(name);
     put_hex(value);
-}
-
-__attribute__((noreturn)) static void end(uint32_t value)
-{
-    __asm__ volatile("outl %0, %1" : : "a"(value), "Nd"((uint16_t)0xf4));
-    for (;;)
-        __asm__ volatile("cli; hlt");
-}
-
-static void check(bool condition, const char *what)
-{
-    if (condition)
-        return;
-    put_text("FAIL ");
-    put_text(what);
-    put('\n');
-    end(1);
 }
 
 static const char *text_at(uint32_t address)

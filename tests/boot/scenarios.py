@@ -125,13 +125,14 @@ def ends_vms():
         ("mbinfo", [("image", "mbinfo.elf"), ("args", "one two"), ("module", "hello.txt with arguments")]),
         ("mbaout", [("image", "mbinfo.bin"), ("args", "shutdown"), ("memory", "5G")]),
         ("small", [("image", "ends.elf"), ("memory", "4M")]),
+        ("modes", [("image", "modes.elf"), ("ept_page", "4k")]),
     ]
 
 
 def ends_files(folder):
     (folder / "hello.txt").write_text("Hello from a module\n")
     return [GUESTS / n for n in ("triple.elf", "nowhere.elf", "loop.elf", "ends.elf", "touch.elf", "mbinfo.elf",
-                                 "mbinfo.bin")] + [folder / "hello.txt"]
+                                 "mbinfo.bin", "modes.elf")] + [folder / "hello.txt"]
 
 
 def all_bytes():
@@ -165,6 +166,9 @@ def check_ends(seen):
         ends_as(seen, "mbaout", "stopped", phrase="largest free run"),
         ends_as(seen, "small", "stopped", phrase="no room for the reserved area")
         if seen.vm("small").get("end") == "stopped" else ends_as(seen, "small", "exit", 1),
+        ends_as(seen, "modes", "exit", 1),
+        expect("32-bit and PAE paging, on and off", seen.guest_bytes("modes").count(b" ok\n") == 6,
+               f"it says {seen.guest_bytes('modes')!r}"),
         has(seen, "code at rip:"),
     ]
 
