@@ -20,8 +20,7 @@
 
 /*
  * Take over memory: give free ranges to the frame allocator, build the hypervisor's tables and load
- * them. `without_*` leaves SMEP or SMAP off. Until this returns, host_ptr() gives the loader's
- * one-to-one addresses.
+ * them. Until this returns, host_ptr() gives the loader's one-to-one addresses.
  */
 void memory_init(const struct handoff *handoff);
 
