@@ -25,7 +25,4 @@ void uart_write(const char *text, size_t len);
 /* Wait, bounded, until the last bit has left the wire. */
 void uart_flush(void);
 
-/* The next received byte, or -1. */
-int uart_read(void);
-
 #endif
