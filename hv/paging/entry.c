@@ -1,0 +1,464 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Entries of nodes: what each holds for what the guest's holds (the kinds are in internal.h).
+ *
+ * Permissions, memory types, global bits and protection keys are copied level by level, so that
+ * they stay the processor's business; what changes is where an entry leads, and whether a leaf
+ * grants writes.
+ */
+#include "hv/paging/internal.h"
+
+#define COPIED_TABLE (PTE_P | PTE_W | PTE_U | PTE_PWT | PTE_PCD | PTE_NX)
+#define COPIED_LEAF  (COPIED_TABLE | PTE_PS | PTE_G | PTE_KEY) /* bit 7 of level 1 is PAT */
+#define COPIED_TRAP  (PTE_P | PTE_W | PTE_U | PTE_NX | PTE_KEY)
+
+#define COUNT_STICKS    255u
+#define TRAP_NODE_SHIFT PAGE_SHIFT_2M /* each node has 512 pages of the trap window */
+
+/* Bits of a large leaf that must be 0: between bit 12, which is PAT, and the page's own address. */
+static uint64_t large_reserved(unsigned level)
+{
+    return (pt_span(level) - 1) & ~0x1fffull;
+}
+
+/* NX is left out: nodes copy it, and EFER.NXE is the guest's own. */
+bool entry_is_reserved(const struct cpt *c, uint64_t e, unsigned level)
+{
+    if (e & c->reserved)
+        return true;
+    if (level == 1 || !(e & PTE_PS))
+        return false;
+    return level > c->settings.max_leaf || (e & large_reserved(level));
+}
+
+static uint64_t fault_entry(const struct cpt *c, uint64_t e, unsigned level)
+{
+    uint64_t keep = level > 1 ? PTE_PS : 0;
+    uint64_t cause = c->reserved ? c->reserved : e & large_reserved(level);
+
+    return (e & (COPIED_TRAP | keep)) | cause | PTE_A | PTE_D | kind_bits(ENTRY_FAULT);
+}
+
+static uint64_t trap_entry(const struct cpt *c, uint32_t n, unsigned slot, uint64_t e)
+{
+    if (node_format(c, n) == CPT_FORMAT_SHADOW)
+        return PTE_P | PTE_A | c->high_trap | kind_bits(ENTRY_TRAP);
+    return (e & COPIED_TRAP) | PTE_A | PTE_D | kind_bits(ENTRY_TRAP) |
+           (c->trap_window + ((uint64_t)n << TRAP_NODE_SHIFT) + ((uint64_t)slot << PAGE_SHIFT));
+}
+
+/* --- leaves ----------------------------------------------------------------------------------- */
+
+static uint64_t leaf_base(uint64_t e, unsigned level)
+{
+    return e & PTE_ADDRESS & ~(pt_span(level) - 1);
+}
+
+static uint64_t leaf_flags(uint64_t e, unsigned level)
+{
+    return (e & (COPIED_LEAF | (level > 1 ? PTE_PAT_LARGE : 0))) | PTE_A | PTE_D;
+}
+
+static uint64_t compound_leaf(const struct cpt *c, uint64_t e, unsigned level)
+{
+    uint64_t base = leaf_base(e, level);
+    uint64_t flags = leaf_flags(e, level);
+
+    if (base >= c->node_window || base + pt_span(level) > c->node_window)
+        return c->hole | flags | kind_bits(ENTRY_DIRTY); /* our windows are not the guest's */
+    if (!(e & PTE_D) && RULE(6))
+        return c->alias_bit | base | flags | kind_bits(ENTRY_CLEAN);
+    return base | flags | kind_bits(ENTRY_DIRTY);
+}
+
+/* Whether the host's frames under [base, base + span) are one run with the alignment of a leaf, and
+ * where it begins. */
+static bool host_run(const struct cpt *c, uint64_t base, uint64_t span, uint64_t *host)
+{
+    uint64_t first = frame_of(c, base >> PAGE_SHIFT);
+    uint64_t last = frame_of(c, (base + span - 1) >> PAGE_SHIFT);
+
+    if (first == CPT_FREE_GFN || last == CPT_FREE_GFN || last - first != (span - 1) >> PAGE_SHIFT)
+        return false;
+    *host = c->ram.base.v + (first << PAGE_SHIFT);
+    return is_aligned(*host, span);
+}
+
+static bool any_protected(const struct cpt *c, uint64_t base, uint64_t span)
+{
+    uint64_t frame = frame_of(c, base >> PAGE_SHIFT);
+    uint64_t end = frame + (span >> PAGE_SHIFT);
+
+    for (; frame < end && frame % 64 != 0; frame++) {
+        if (frame_protected(c, frame))
+            return true;
+    }
+    for (; frame + 64 <= end; frame += 64) {
+        if (c->is_protected[frame / 64])
+            return true;
+    }
+    for (; frame < end; frame++) {
+        if (frame_protected(c, frame))
+            return true;
+    }
+    return false;
+}
+
+/* Of a page that lies in RAM as one run; 0 when it does not, or holds a table that it would make
+ * writable. */
+static uint64_t shadow_leaf(const struct cpt *c, uint64_t e, unsigned level)
+{
+    uint64_t base = leaf_base(e, level), span = pt_span(level), host;
+    uint64_t flags = leaf_flags(e, level);
+    bool writable = (e & PTE_W) && ((e & PTE_D) || !RULE(6));
+
+    if (!host_run(c, base, span, &host))
+        return 0;
+    if (writable && RULE(7) && any_protected(c, base, span)) {
+        if (level > 1)
+            return 0;
+        writable = false;
+    }
+    return host | (flags & ~PTE_W) | (writable ? PTE_W : 0) |
+           kind_bits(writable ? ENTRY_DIRTY : ENTRY_CLEAN);
+}
+
+/* Entry `slot` of a node of `level` that maps a part of the large leaf `e` of `e_level`. W is the
+ * business of the entry above. */
+static uint64_t split_part(const struct cpt *c, uint64_t e, unsigned e_level, unsigned level,
+                           uint64_t at)
+{
+    uint64_t offset = at & (pt_span(e_level) - 1) & ~(pt_span(level) - 1);
+    uint64_t pat = e & PTE_PAT_LARGE ? (level == 1 ? PTE_PS : PTE_PAT_LARGE) : 0;
+    uint64_t part = (leaf_base(e, e_level) + offset) | PTE_P | PTE_W | PTE_U | PTE_A | PTE_D | pat |
+                    (e & (PTE_PWT | PTE_PCD | PTE_G | PTE_KEY)) | (level > 1 ? PTE_PS : 0);
+
+    return shadow_leaf(c, part, level);
+}
+
+static uint64_t split_entry(const struct cpt *c, uint64_t e, uint32_t n)
+{
+    uint64_t writable = e & PTE_D ? 0 : PTE_W;
+
+    return (e & (PTE_P | PTE_U | PTE_NX | PTE_W) & ~writable) | PTE_A | node_address(c, n) |
+           kind_bits(ENTRY_SPLIT);
+}
+
+/* --- tables below ----------------------------------------------------------------------------- */
+
+uint64_t entry_for_table(const struct cpt *c, uint32_t n, uint64_t e, const struct table *t)
+{
+    enum cpt_format format = node_format(c, n);
+
+    if (t->handling == HANDLING_SHADOW)
+        return (e & COPIED_TABLE) | PTE_A | kind_bits(ENTRY_NODE) |
+               node_address(c, table_node(c, t, c->node[n].level - 1u, format));
+    if (format == CPT_FORMAT_COMPOUND)
+        return (e & COPIED_TABLE) | PTE_A | kind_bits(ENTRY_SWITCH) | t->gfn << PAGE_SHIFT;
+    return PTE_P | PTE_A | c->high_trap | kind_bits(ENTRY_SWITCH) |
+           (uint64_t)table_index(c, t) << PAGE_SHIFT;
+}
+
+struct table *entry_table(const struct cpt *c, uint32_t n, uint64_t entry)
+{
+    enum cpt_format format = node_format(c, n);
+    uint64_t address = entry & PTE_ADDRESS;
+
+    if (entry_kind(entry) == ENTRY_NODE)
+        return &c->table[c->node[node_at(c, format, address)].table];
+    if (format == CPT_FORMAT_COMPOUND)
+        return table_find(c, address >> PAGE_SHIFT);
+    return &c->table[(address & ~c->high_trap) >> PAGE_SHIFT];
+}
+
+/* --- changing an entry ------------------------------------------------------------------------ */
+
+static bool is_counted(uint64_t entry, unsigned level)
+{
+    return level == 1 && entry_kind(entry) == ENTRY_DIRTY && (entry & PTE_W);
+}
+
+static uint64_t frame_of_host(const struct cpt *c, uint64_t entry)
+{
+    return ((entry & PTE_ADDRESS) - c->ram.base.v) >> PAGE_SHIFT;
+}
+
+static void count_leaf(struct cpt *c, struct node *node, uint64_t entry)
+{
+    uint64_t frame = frame_of_host(c, entry);
+
+    if (c->writable_count[frame] != COUNT_STICKS)
+        c->writable_count[frame]++;
+    if (frame < node->low)
+        node->low = frame;
+    if (frame > node->high)
+        node->high = frame;
+}
+
+static void uncount_leaf(struct cpt *c, uint64_t entry)
+{
+    uint64_t frame = frame_of_host(c, entry);
+
+    if (c->writable_count[frame] != COUNT_STICKS)
+        c->writable_count[frame]--;
+}
+
+/* Store without care for what hangs on the old value, but for the counts of SHADOW's leaves. */
+static void store(struct cpt *c, uint32_t n, unsigned slot, uint64_t value)
+{
+    uint64_t *entry = node_page(c, n) + slot;
+
+    if (node_format(c, n) == CPT_FORMAT_SHADOW) {
+        struct node *node = &c->node[n];
+        if (is_counted(value, node->level))
+            count_leaf(c, node, value);
+        if (is_counted(*entry, node->level))
+            uncount_leaf(c, *entry);
+    }
+    __atomic_store_n(entry, value, __ATOMIC_RELEASE);
+}
+
+void entry_set(struct cpt *c, uint32_t n, unsigned slot, uint64_t value)
+{
+    uint64_t old = node_page(c, n)[slot];
+    enum cpt_format format = node_format(c, n);
+
+    store(c, n, slot, value);
+    switch (entry_kind(old)) {
+    case ENTRY_NODE: {
+        uint32_t child = node_at(c, format, old & PTE_ADDRESS);
+        link_remove(c, &c->table[c->node[child].table], n, slot);
+        node_put(c, child);
+        break;
+    }
+    case ENTRY_SWITCH: {
+        struct table *t = entry_table(c, n, old);
+        link_remove(c, t, n, slot);
+        table_drop_if_unused(c, t);
+        break;
+    }
+    case ENTRY_SPLIT:
+        node_put(c, node_at(c, format, old & PTE_ADDRESS));
+        break;
+    default:
+        break;
+    }
+}
+
+void entry_trap(struct cpt *c, uint32_t n, unsigned slot)
+{
+    const struct node *node = &c->node[n];
+    uint64_t e =
+        node->table == CPT_NONE ? 0 : load_entry(guest_table(c, c->table[node->table].gfn) + slot);
+
+    entry_set(c, n, slot, trap_entry(c, n, slot, e | PTE_P));
+}
+
+void entry_relink(struct cpt *c, uint32_t n, unsigned slot, const struct table *t)
+{
+    const struct table *own = &c->table[c->node[n].table];
+
+    store(c, n, slot, entry_for_table(c, n, load_entry(guest_table(c, own->gfn) + slot), t));
+}
+
+void entry_open(struct cpt *c, uint32_t n, unsigned slot)
+{
+    uint64_t old = node_page(c, n)[slot];
+
+    if (entry_kind(old) == ENTRY_CLEAN)
+        store(c, n, slot, (old & ~ENTRY_KIND_MASK) | PTE_W | kind_bits(ENTRY_DIRTY));
+}
+
+void leaves_protect(struct cpt *c, uint64_t frame)
+{
+    uint32_t first = c->memory.node_count[CPT_FORMAT_COMPOUND];
+    unsigned left = c->writable_count[frame];
+    uint64_t host = c->ram.base.v + (frame << PAGE_SHIFT);
+
+    if (c->used_nodes[CPT_FORMAT_SHADOW] == 0)
+        return;
+    for (uint32_t n = first; n < c->nodes_total; n++) {
+        struct node *node = &c->node[n];
+        uint64_t *page = node_page(c, n);
+        if (!node->used || node->level > c->settings.max_leaf)
+            continue;
+        if (node->level == 1 && (left == 0 || frame < node->low || frame > node->high))
+            continue;
+        uint64_t span = pt_span(node->level);
+        for (unsigned slot = 0; slot < PT_ENTRIES; slot++) {
+            if (entry_kind(page[slot]) != ENTRY_DIRTY || !(page[slot] & PTE_W) ||
+                leaf_base(page[slot], node->level) != (host & ~(span - 1)))
+                continue;
+            if (node->level > 1) { /* made anew, in smaller ones, at the next access */
+                store(c, n, slot, trap_entry(c, n, slot, 0));
+                continue;
+            }
+            store(c, n, slot, (page[slot] & ~(PTE_W | ENTRY_KIND_MASK)) | kind_bits(ENTRY_CLEAN));
+            if (left != COUNT_STICKS)
+                left--;
+        }
+    }
+}
+
+/* --- syncing ---------------------------------------------------------------------------------- */
+
+/* SHADOW: a large leaf that must be mapped by smaller ones. */
+static enum sync_status sync_split(struct cpt *c, uint32_t n, unsigned slot, uint64_t e,
+                                   unsigned e_level)
+{
+    uint64_t old = node_page(c, n)[slot];
+    uint32_t child;
+
+    /* The same page with more rights: only the entry above changes. Parts are made as they are met,
+     * so that what was there for another page must go. */
+    if (entry_kind(old) == ENTRY_SPLIT)
+        entry_set(c, n, slot, trap_entry(c, n, slot, e));
+    child = node_get_split(c, n, slot);
+    if (child == CPT_NONE)
+        return SYNC_FULL;
+    uint64_t *page = node_page(c, child);
+    unsigned level = c->node[child].level;
+    for (unsigned i = 0; i < PT_ENTRIES; i++) {
+        page[i] = 0;
+        uint64_t part = split_part(c, e, e_level, level, i * pt_span(level));
+        store(c, child, i, part ? part : trap_entry(c, child, i, e));
+    }
+    entry_set(c, n, slot, split_entry(c, e, child));
+    return SYNC_OK;
+}
+
+enum sync_status entry_sync_part(struct cpt *c, uint32_t n, unsigned slot, uint64_t e,
+                                 unsigned e_level, uint64_t at)
+{
+    unsigned level = c->node[n].level;
+    uint64_t part = split_part(c, e, e_level, level, at);
+
+    if (part) {
+        entry_set(c, n, slot, part);
+        return SYNC_OK;
+    }
+    if (level == 1) { /* not RAM */
+        entry_set(c, n, slot, trap_entry(c, n, slot, e));
+        return SYNC_OK;
+    }
+    uint64_t offset = at & (pt_span(e_level) - 1) & ~(pt_span(level) - 1);
+    uint64_t part_leaf = (e & ~(PTE_ADDRESS & ~PTE_PAT_LARGE)) | (leaf_base(e, e_level) + offset) |
+                         PTE_W | PTE_U | PTE_A | PTE_D;
+    return sync_split(c, n, slot, part_leaf & ~PTE_NX, level);
+}
+
+static enum sync_status sync_leaf(struct cpt *c, uint32_t n, unsigned slot, uint64_t e, bool follow)
+{
+    unsigned level = c->node[n].level;
+    uint64_t value;
+
+    if (node_format(c, n) == CPT_FORMAT_COMPOUND) {
+        entry_set(c, n, slot, compound_leaf(c, e, level));
+        return SYNC_OK;
+    }
+    value = shadow_leaf(c, e, level);
+    if (!value && level > 1 && follow)
+        return sync_split(c, n, slot, e, level);
+    entry_set(c, n, slot, value ? value : trap_entry(c, n, slot, e));
+    return SYNC_OK;
+}
+
+/* The child's node must be kept while what the entry held before goes. */
+static enum sync_status sync_table(struct cpt *c, uint32_t n, unsigned slot, uint64_t e,
+                                   bool follow)
+{
+    enum cpt_format format = node_format(c, n);
+    unsigned level = c->node[n].level - 1u;
+    uint64_t gfn = (e & PTE_ADDRESS) >> PAGE_SHIFT;
+    uint32_t child = CPT_NONE;
+
+    if (!guest_table(c, gfn)) {
+        entry_set(c, n, slot, trap_entry(c, n, slot, e));
+        return SYNC_OK;
+    }
+    struct table *t = follow ? table_get(c, gfn, level) : table_find(c, gfn);
+    if (t)
+        t->busy++; /* making room may take everything from it */
+    if (t && t->handling == HANDLING_SHADOW) {
+        child = follow ? node_get(c, t, level, format) : table_node(c, t, level, format);
+        if (child != CPT_NONE)
+            c->node[child].epoch = c->epoch;
+    }
+    if (t)
+        t->busy--;
+    bool to_guest = t && t->handling == HANDLING_NESTED;
+    if (t && (child != CPT_NONE || to_guest) && link_add(c, t, n, slot)) {
+        if (child != CPT_NONE)
+            c->node[child].refs++;
+        entry_set(c, n, slot, entry_for_table(c, n, e, t));
+        return to_guest && format == CPT_FORMAT_SHADOW ? SYNC_BLOCKED : SYNC_OK;
+    }
+    if (t && child != CPT_NONE &&
+        c->node[child].refs == 0) { /* made for a link that cannot be had */
+        c->node[child].refs = 1;
+        node_put(c, child);
+    } else if (t) {
+        table_drop_if_unused(c, t);
+    }
+    entry_set(c, n, slot, trap_entry(c, n, slot, e));
+    return follow ? SYNC_FULL : SYNC_OK;
+}
+
+enum sync_status entry_sync(struct cpt *c, uint32_t n, unsigned slot, bool follow)
+{
+    unsigned level = c->node[n].level;
+    uint64_t e = load_entry(guest_table(c, c->table[c->node[n].table].gfn) + slot);
+
+    if (!(e & PTE_P)) {
+        entry_set(c, n, slot, 0);
+        return SYNC_OK;
+    }
+    if (entry_is_reserved(c, e, level) && RULE(8)) {
+        entry_set(c, n, slot, fault_entry(c, e, level));
+        return SYNC_OK;
+    }
+    if (!(e & PTE_A) && RULE(9)) {
+        entry_set(c, n, slot, trap_entry(c, n, slot, e));
+        return SYNC_OK;
+    }
+    return pt_is_leaf(e, level, c->settings.max_leaf) ? sync_leaf(c, n, slot, e, follow)
+                                                      : sync_table(c, n, slot, e, follow);
+}
+
+/* --- filling ---------------------------------------------------------------------------------- */
+
+/* Level 1 of COMPOUND, where most of the work is: nothing hangs on such entries. */
+static void fill_compound_leaves(struct cpt *c, uint32_t n, const uint64_t *guest)
+{
+    uint64_t *page = node_page(c, n);
+
+    for (unsigned slot = 0; slot < PT_ENTRIES; slot++) {
+        uint64_t e = load_entry(guest + slot);
+        uint64_t value = 0;
+        if (e & PTE_P) {
+            if ((e & c->reserved) && RULE(8))
+                value = fault_entry(c, e, 1);
+            else if (!(e & PTE_A) && RULE(9))
+                value = trap_entry(c, n, slot, e);
+            else
+                value = compound_leaf(c, e, 1);
+        }
+        __atomic_store_n(page + slot, value, __ATOMIC_RELAXED);
+    }
+}
+
+void node_fill(struct cpt *c, uint32_t n, const uint64_t *guest)
+{
+    uint64_t *page = node_page(c, n);
+
+    if (c->node[n].level == 1 && node_format(c, n) == CPT_FORMAT_COMPOUND) {
+        fill_compound_leaves(c, n, guest);
+        return;
+    }
+    for (unsigned slot = 0; slot < PT_ENTRIES; slot++)
+        page[slot] = 0;
+    for (unsigned slot = 0; slot < PT_ENTRIES; slot++) {
+        if (load_entry(guest + slot) & PTE_P)
+            entry_sync(c, n, slot, false);
+    }
+}

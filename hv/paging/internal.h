@@ -1,0 +1,305 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The structures behind compound.h, shared by the files of hv/paging and the oracle's invariants.
+ *
+ *   struct table   a guest table that we know: its handling, its nodes, who leads to it
+ *   struct node    what stands for a table at one level in one format; its page holds the entries
+ *   struct link    an entry of a node that leads to a table
+ *   struct root    a guest root that was loaded
+ *
+ *      root -> node -link-> table -> node -link-> table (nested-handled: no nodes)
+ */
+#ifndef HV_PAGING_INTERNAL_H
+#define HV_PAGING_INTERNAL_H
+
+#include "hv/paging/compound.h"
+#include "hv/paging/pte.h"
+
+/*
+ * Test builds break one rule each (-DCPT_BREAK=N), to show that the oracle notices: docs/oracle.md.
+ */
+#ifdef CPT_BREAK
+#define RULE(number) (CPT_BREAK != (number))
+#else
+#define RULE(number) true
+#endif
+
+/*
+ * An entry of a node says in bits 11:9, which the processor ignores, what it is. All that are
+ * present have A set and, as leaves, D, so that the walker never writes to a node.
+ */
+#define ENTRY_KIND_SHIFT 9
+#define ENTRY_KIND_MASK  (7ull << ENTRY_KIND_SHIFT)
+
+enum entry_kind {
+    ENTRY_EMPTY,  /* the guest's entry is not present: all 0, whatever it holds (L1TF) */
+    ENTRY_TRAP,   /* present in the guest's table, but not synced, or its A is clear */
+    ENTRY_CLEAN,  /* a leaf, the guest's D is clear: no write */
+    ENTRY_DIRTY,  /* a leaf */
+    ENTRY_NODE,   /* leads to a node */
+    ENTRY_SWITCH, /* leads to a nested-handled guest table; in SHADOW, a trap that stands for it */
+    ENTRY_FAULT,  /* reserved bits are set, as in the guest's entry */
+    ENTRY_SPLIT,  /* SHADOW: a large leaf of the guest's, mapped by a node of smaller ones */
+};
+
+static inline enum entry_kind entry_kind(uint64_t entry)
+{
+    return (enum entry_kind)(entry >> ENTRY_KIND_SHIFT & 7);
+}
+
+static inline uint64_t kind_bits(enum entry_kind kind)
+{
+    return (uint64_t)kind << ENTRY_KIND_SHIFT;
+}
+
+enum handling { HANDLING_FREE, HANDLING_SHADOW, HANDLING_NESTED };
+
+struct table {
+    uint64_t gfn;
+    uint32_t hash_next;
+    uint32_t nodes; /* list by node.next; none when nested-handled */
+    uint32_t links; /* list by link.next */
+    uint8_t handling;
+    uint8_t level; /* the lowest at which it is reached */
+    uint8_t busy;  /* its nodes are being given up: not to be forgotten meanwhile */
+    uint8_t in_nested_list;
+    uint32_t nested_next; /* list of the nested-handled; may hold records that no longer are */
+    /* The profiler's */
+    uint32_t writes, writes_total;
+    uint64_t writes_epoch; /* the interval that `writes` counts */
+    uint64_t promoted;     /* interval */
+    uint32_t unchanged, wanted_unchanged;
+    uint64_t content; /* hash of the content, A and D left out, at the last interval's end */
+};
+
+struct node {
+    uint32_t table; /* CPT_NONE: of a split node */
+    uint32_t next;  /* of the table's nodes, or of the free ones; of a split node: whose entry it
+                       serves */
+    uint32_t refs;  /* links, roots, or the one entry that a split node serves */
+    uint8_t level;
+    uint8_t used;
+    uint16_t parent_slot; /* of a split node */
+    uint64_t epoch;       /* interval in which it was made, or reached anew */
+    /* SHADOW, level 1: the frames that its writable leaves map lie within [low, high]. */
+    uint64_t low, high;
+};
+
+struct link {
+    uint32_t node; /* whose entry it is */
+    uint32_t next;
+    uint16_t slot;
+};
+
+struct root {
+    uint64_t gfn; /* CPT_FREE_GFN: not in use */
+    uint32_t hash_next;
+    enum cpt_state state;
+    uint32_t node[CPT_FORMATS];       /* CPT_NONE: not made */
+    uint64_t node_epoch[CPT_FORMATS]; /* interval in which it was last walked by */
+    uint64_t used;                    /* interval of the last load */
+    uint64_t age;
+    uint64_t ran, loads; /* recent: halved at each interval's end */
+    uint64_t state_epoch;
+    uint32_t cpus;         /* processors that run it */
+    uint8_t busy;          /* its node is being made: not to be given up meanwhile */
+    uint32_t recent_loads; /* since the policy was asked last */
+    uint64_t blocker; /* gfn of the nested-handled table that made it leave SHADOW; CPT_FREE_GFN */
+    uint32_t backoff;
+};
+
+#define CPT_FREE_GFN ~0ull
+#define CPT_ROOTS    512u
+#define CPT_HASH     4096u /* buckets for tables, and as many for roots */
+
+struct cpt {
+    struct cpt_host host;
+    struct cpt_memory memory;
+    struct cpt_ram ram;
+    struct cpt_settings settings;
+    struct trace *trace;
+    struct cpt_stats stats;
+
+    uint64_t node_window, alias_bit, trap_window, hole; /* guest-physical */
+    uint64_t reserved;                                  /* bits 51:MAXPHYADDR */
+    uint64_t high_trap; /* SHADOW: what an entry that leads nowhere has set */
+
+    uint32_t nodes_total; /* nodes of COMPOUND come first */
+    uint32_t link_count, table_count;
+    struct node *node;
+    struct link *link;
+    struct table *table;
+    struct root *root;
+    uint32_t *table_hash, *root_hash;
+    uint32_t free_node[CPT_FORMATS], free_link, free_table;
+    uint32_t nested_tables;
+    uint32_t limbo; /* nodes that processors may still have cached pointers to */
+    uint32_t used_nodes[CPT_FORMATS];
+    uint32_t used_tables[3]; /* by handling */
+
+    uint64_t *is_protected;  /* a bit a frame of RAM: shadow-handled */
+    uint8_t *writable_count; /* SHADOW: a frame's writable level-1 leaves; 255 sticks */
+
+    uint64_t frames;
+    bool owes_invalidation;
+    uint64_t epoch; /* intervals so far */
+    uint64_t epoch_start;
+    uint64_t interval; /* of now: quiet ones are longer */
+    uint64_t events;   /* in this interval: what makes it not quiet */
+    uint32_t sweep;    /* where the search for a table to evict goes on */
+    uint64_t random;
+};
+
+/* --- RAM -------------------------------------------------------------------------------------- */
+
+/* The index of a frame of RAM, or CPT_FREE_GFN. */
+static inline uint64_t frame_of(const struct cpt *c, uint64_t gfn)
+{
+    uint64_t low = c->ram.low >> PAGE_SHIFT;
+    uint64_t above = gfn - (CPT_HIGH_RAM >> PAGE_SHIFT);
+
+    if (gfn < low)
+        return gfn;
+    return above < c->ram.high >> PAGE_SHIFT ? low + above : CPT_FREE_GFN;
+}
+
+/* The guest's table at `gfn`, or NULL where there is no RAM. */
+static inline uint64_t *guest_table(const struct cpt *c, uint64_t gfn)
+{
+    uint64_t frame = frame_of(c, gfn);
+
+    return frame == CPT_FREE_GFN ? NULL : (uint64_t *)(c->ram.host + (frame << PAGE_SHIFT));
+}
+
+static inline uint64_t load_entry(const uint64_t *entry)
+{
+    return __atomic_load_n(entry, __ATOMIC_ACQUIRE);
+}
+
+static inline bool swap_entry(uint64_t *entry, uint64_t old, uint64_t set)
+{
+    return __atomic_compare_exchange_n(entry, &old, set, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+}
+
+static inline bool frame_protected(const struct cpt *c, uint64_t frame)
+{
+    return c->is_protected[frame / 64] >> frame % 64 & 1;
+}
+
+/* --- nodes ------------------------------------------------------------------------------------ */
+
+static inline enum cpt_format node_format(const struct cpt *c, uint32_t n)
+{
+    return n < c->memory.node_count[CPT_FORMAT_COMPOUND] ? CPT_FORMAT_COMPOUND : CPT_FORMAT_SHADOW;
+}
+
+static inline uint64_t *node_page(const struct cpt *c, uint32_t n)
+{
+    uint32_t first = c->memory.node_count[CPT_FORMAT_COMPOUND];
+
+    return n < first ? c->memory.nodes[CPT_FORMAT_COMPOUND] + (uint64_t)n * PT_ENTRIES
+                     : c->memory.nodes[CPT_FORMAT_SHADOW] + (uint64_t)(n - first) * PT_ENTRIES;
+}
+
+/* What an entry or CR3 that leads to the node holds: guest-physical in COMPOUND, else
+ * host-physical. */
+static inline uint64_t node_address(const struct cpt *c, uint32_t n)
+{
+    uint32_t first = c->memory.node_count[CPT_FORMAT_COMPOUND];
+
+    return n < first
+               ? c->node_window + c->memory.node_offset + ((uint64_t)n << PAGE_SHIFT)
+               : c->memory.node_base[CPT_FORMAT_SHADOW].v + ((uint64_t)(n - first) << PAGE_SHIFT);
+}
+
+static inline uint32_t node_at(const struct cpt *c, enum cpt_format format, uint64_t address)
+{
+    if (format == CPT_FORMAT_COMPOUND)
+        return (uint32_t)((address - c->node_window - c->memory.node_offset) >> PAGE_SHIFT);
+    return c->memory.node_count[CPT_FORMAT_COMPOUND] +
+           (uint32_t)((address - c->memory.node_base[CPT_FORMAT_SHADOW].v) >> PAGE_SHIFT);
+}
+
+/* node.c */
+struct table *table_find(const struct cpt *c, uint64_t gfn);
+/* The table at `gfn`, made if need be (shadow-handled or not as the policy begins). NULL: no room.
+ */
+struct table *table_get(struct cpt *c, uint64_t gfn, unsigned level);
+/* Forget the table when nothing leads to it and nothing stands for it. */
+void table_drop_if_unused(struct cpt *c, struct table *t);
+uint32_t table_node(const struct cpt *c, const struct table *t, unsigned level,
+                    enum cpt_format format);
+static inline uint32_t table_index(const struct cpt *c, const struct table *t)
+{
+    return (uint32_t)(t - c->table);
+}
+bool link_add(struct cpt *c, struct table *t, uint32_t n, unsigned slot);
+void link_remove(struct cpt *c, struct table *t, uint32_t n, unsigned slot);
+/*
+ * The node of `t` for `level` in `format`, made with all entries of the guest's table if it is not
+ * there: the table is write-protected first. CPT_NONE when there is no memory; the table may then
+ * be nested-handled.
+ */
+uint32_t node_get(struct cpt *c, struct table *t, unsigned level, enum cpt_format format);
+/* A node for the parts of the large leaf at `slot` of `parent`, whose level is one lower. */
+uint32_t node_get_split(struct cpt *c, uint32_t parent, unsigned slot);
+void table_free_nodes(struct cpt *c, struct table *t);
+void sweep_nested_list(struct cpt *c);
+void nested_list_add(struct cpt *c, struct table *t);
+/* One reference less; the last one frees the node, and nodes that only it led to. */
+void node_put(struct cpt *c, uint32_t n);
+/* Do what is owed to processors' caches; after that, nodes given up can be used again. */
+void settle(struct cpt *c);
+
+/* entry.c */
+enum sync_status {
+    SYNC_OK,
+    SYNC_FULL,    /* no memory for a node */
+    SYNC_BLOCKED, /* SHADOW: leads to a nested-handled table */
+};
+/* Fill a fresh node from its guest table. */
+void node_fill(struct cpt *c, uint32_t n, const uint64_t *guest);
+/* Bring one entry into line with the guest's. `follow`: an access is on its way through it, so that
+ * a table that has no node gets one. */
+enum sync_status entry_sync(struct cpt *c, uint32_t n, unsigned slot, bool follow);
+/* Replace an entry, with all that hangs on the old one. */
+void entry_set(struct cpt *c, uint32_t n, unsigned slot, uint64_t value);
+/* The value of an entry that leads to `t` as it is handled now. The node must be there. */
+uint64_t entry_for_table(const struct cpt *c, uint32_t n, uint64_t guest, const struct table *t);
+/* The table that an entry of node `n` with ENTRY_NODE or ENTRY_SWITCH leads to. */
+struct table *entry_table(const struct cpt *c, uint32_t n, uint64_t entry);
+/* Make it a trap. */
+void entry_trap(struct cpt *c, uint32_t n, unsigned slot);
+/* An entry that leads to `t`, whose handling has changed: lead there as it is now. Links stay. */
+void entry_relink(struct cpt *c, uint32_t n, unsigned slot, const struct table *t);
+/* SHADOW: let a clean leaf write, until leaves_protect. */
+void entry_open(struct cpt *c, uint32_t n, unsigned slot);
+/* One entry of a split node: the part at guest-virtual `at` of the large leaf `guest` of
+ * `guest_level`. */
+enum sync_status entry_sync_part(struct cpt *c, uint32_t n, unsigned slot, uint64_t guest,
+                                 unsigned guest_level, uint64_t at);
+bool entry_is_reserved(const struct cpt *c, uint64_t entry, unsigned level);
+/* Clear W in all leaves of SHADOW that map the frame. */
+void leaves_protect(struct cpt *c, uint64_t frame);
+
+/* handling.c */
+/* Hand the table over to nested handling. `why`: TRACE_DEMOTE or TRACE_EVICT. */
+void table_demote(struct cpt *c, struct table *t, enum trace_kind why);
+/* Hand it back to shadow handling, with nodes for all that lead to it. False without memory. */
+bool table_promote(struct cpt *c, struct table *t);
+/* Free a node of `format`: the table whose nodes were made longest ago becomes nested-handled, or a
+ * root that no processor runs falls to NESTED. False when there is nothing to give up. */
+bool evict(struct cpt *c, enum cpt_format format);
+
+/* root.c */
+/* Change how the root is walked; processors that run it notice in cpt_refresh. */
+void root_set_state(struct cpt *c, struct root *r, enum cpt_state state);
+/* The root's node, made if need be; CPT_NONE when it cannot be had. */
+uint32_t root_node(struct cpt *c, struct root *r, enum cpt_format format);
+void root_drop_nodes(struct cpt *c, struct root *r, enum cpt_format format);
+struct root *root_find(const struct cpt *c, uint64_t gfn);
+bool root_is_blocked(const struct cpt *c, const struct root *r);
+void root_ask_policy(struct cpt *c, struct root *r);
+bool evict_root(struct cpt *c, enum cpt_format format);
+
+#endif

@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* See policy.h: the three policies, each a row of functions. */
+#include "hv/paging/policy.h"
+
+struct policy {
+    const char *name;
+    bool (*starts_shadow)(const struct policy_settings *s, unsigned level);
+    bool (*demotes)(const struct policy_settings *s, const struct policy_table *table);
+    bool (*promotes)(const struct policy_settings *s, const struct policy_table *table);
+    enum cpt_state (*root_state)(const struct policy_settings *s, const struct policy_root *root);
+};
+
+/* --- static ----------------------------------------------------------------------------------- */
+
+static bool static_starts_shadow(const struct policy_settings *s, unsigned level)
+{
+    return level > s->switch_level;
+}
+
+static bool never(const struct policy_settings *s, const struct policy_table *table)
+{
+    (void)s;
+    (void)table;
+    return false;
+}
+
+static enum cpt_state static_root_state(const struct policy_settings *s,
+                                        const struct policy_root *root)
+{
+    (void)root;
+    if (s->pinned_shadow)
+        return CPT_SHADOW;
+    return s->switch_level >= 4 ? CPT_NESTED : CPT_COMPOUND;
+}
+
+/* --- threshold: the paper's ------------------------------------------------------------------- */
+
+static bool always_starts_shadow(const struct policy_settings *s, unsigned level)
+{
+    (void)s;
+    (void)level;
+    return true;
+}
+
+static bool threshold_demotes(const struct policy_settings *s, const struct policy_table *table)
+{
+    return table->writes >= s->demote_writes;
+}
+
+static bool threshold_promotes(const struct policy_settings *s, const struct policy_table *table)
+{
+    (void)s;
+    return table->unchanged >= table->wanted_unchanged;
+}
+
+/* A root that is loaded often must not exit often: so many ticks of its own a load. */
+#define THRESHOLD_EXITS_PER_LOAD 10u
+
+static enum cpt_state threshold_root_state(const struct policy_settings *s,
+                                           const struct policy_root *root)
+{
+    uint64_t pays = (uint64_t)THRESHOLD_EXITS_PER_LOAD * s->cost_exit;
+
+    if (root->loads > 0 && root->ran / root->loads < pays)
+        return CPT_NESTED;
+    if (root->state == CPT_NESTED)
+        return root->age >= (uint64_t)s->root_age * root->backoff ? CPT_COMPOUND : CPT_NESTED;
+    if (root->state == CPT_COMPOUND)
+        return !root->blocked && root->state_epochs >= root->backoff ? CPT_SHADOW : CPT_COMPOUND;
+    return CPT_SHADOW;
+}
+
+/* --- cost ------------------------------------------------------------------------------------- */
+
+/* Cycles that walks cost less in `ticks` of guest time when each takes `references` less. */
+static uint64_t walks_save(const struct policy_settings *s, uint64_t ticks, unsigned references)
+{
+    return ticks / s->walk_ticks * references * s->cost_reference;
+}
+
+/*
+ * Where the root runs in SHADOW, demoting one table throws all its regions back to walks through
+ * EPT until that table is promoted again: at least `wanted_unchanged` intervals and the one that is
+ * going on. Exits are paid for until they have cost half as much: a burst that ends by itself then
+ * costs less than either way alone, and one that goes on at most half as much again.
+ */
+#define SHADOW_LOSS_REFERENCES 14u
+
+static bool cost_demotes(const struct policy_settings *s, const struct policy_table *table)
+{
+    uint64_t spent = (uint64_t)table->writes * s->cost_exit;
+
+    if (table->walker != CPT_SHADOW)
+        return threshold_demotes(s, table);
+    uint64_t away = (table->wanted_unchanged + 1ull) * table->interval;
+    return table->writes >= s->demote_writes &&
+           spent >= walks_save(s, away, SHADOW_LOSS_REFERENCES) / 16;
+}
+
+static enum cpt_state cost_root_state(const struct policy_settings *s,
+                                      const struct policy_root *root)
+{
+    uint64_t loads = root->loads * s->cost_exit;
+    uint64_t shadow = walks_save(s, root->ran, root->saved_shadow);
+    uint64_t compound = walks_save(s, root->ran, root->saved_compound);
+    bool shadow_possible =
+        !root->blocked && (root->state == CPT_SHADOW || root->state_epochs >= root->backoff);
+    uint64_t saves = shadow_possible ? shadow : compound;
+
+    /* Rise only for a clear gain; fall only when it has gone: between the two, stay. */
+    if (root->state == CPT_NESTED) {
+        if (root->age < (uint64_t)s->root_age * root->backoff || saves < loads + loads / 4 ||
+            saves == 0)
+            return CPT_NESTED;
+        return shadow_possible ? CPT_SHADOW : CPT_COMPOUND;
+    }
+    if (saves < loads)
+        return CPT_NESTED;
+    return shadow_possible && shadow > 0 ? CPT_SHADOW : CPT_COMPOUND;
+}
+
+/* --- the table -------------------------------------------------------------------------------- */
+
+static const struct policy policies[POLICY_KINDS] = {
+    [POLICY_STATIC] = {"static", static_starts_shadow, never, never, static_root_state},
+    [POLICY_THRESHOLD] = {"threshold", always_starts_shadow, threshold_demotes, threshold_promotes,
+                          threshold_root_state},
+    [POLICY_COST] = {"cost", always_starts_shadow, cost_demotes, threshold_promotes,
+                     cost_root_state},
+};
+
+bool policy_starts_shadow(const struct policy_settings *s, unsigned level)
+{
+    return policies[s->kind].starts_shadow(s, level);
+}
+
+bool policy_demotes(const struct policy_settings *s, const struct policy_table *table)
+{
+    return policies[s->kind].demotes(s, table);
+}
+
+bool policy_promotes(const struct policy_settings *s, const struct policy_table *table)
+{
+    return policies[s->kind].promotes(s, table);
+}
+
+enum cpt_state policy_root_state(const struct policy_settings *s, const struct policy_root *root)
+{
+    return policies[s->kind].root_state(s, root);
+}
+
+const char *policy_name(enum policy_kind kind)
+{
+    return policies[kind].name;
+}
+
+const char *cpt_state_name(enum cpt_state state)
+{
+    static const char *const names[CPT_STATES] = {"nested", "compound", "shadow"};
+
+    return names[state];
+}

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * When to handle what how. A policy sees counters and answers with decisions; it touches no table.
+ *
+ * static     what the settings say, never changed
+ * threshold  the paper's rule: demote at the second write within an interval, promote after K
+ * unchanged intervals cost       weighs what an exit costs against the references that shadow
+ * handling saves
+ */
+#ifndef HV_PAGING_POLICY_H
+#define HV_PAGING_POLICY_H
+
+#include "hv/types.h"
+
+enum cpt_state { CPT_NESTED, CPT_COMPOUND, CPT_SHADOW, CPT_STATES };
+
+enum policy_kind { POLICY_COST, POLICY_THRESHOLD, POLICY_STATIC, POLICY_KINDS };
+
+struct policy_settings {
+    enum policy_kind kind;
+    bool pinned_shadow;     /* paging = shadow: roots are SHADOW as soon as they can be, nothing is
+                               demoted */
+    unsigned switch_level;  /* static: tables up to this level are nested-handled; the number of
+                               levels:  roots stay NESTED */
+    uint32_t demote_writes; /* threshold: trapped writes in an interval that demote */
+    uint32_t promote_unchanged; /* intervals without a change that promote, before any back-off */
+    uint32_t quick_return;   /* a table demoted within so many intervals of its promotion came back
+                                quickly: its promote_unchanged doubles */
+    uint32_t root_age;       /* intervals that a root must have run in before it leaves NESTED */
+    uint32_t cost_exit;      /* cycles, of a trapped write or a CR3 load that exits */
+    uint32_t cost_reference; /* cycles, of a reference in a page walk */
+    uint32_t walk_ticks;     /* ticks of guest time between two TLB misses, assumed */
+};
+
+/* A shadow-handled table at a trapped write, or a nested-handled one at an interval's end. */
+struct policy_table {
+    unsigned level;            /* the lowest at which it is in use */
+    uint32_t writes;           /* trapped in this interval, this one included */
+    uint32_t writes_total;     /* since it was promoted */
+    uint32_t unchanged;        /* intervals in a row that found the same content */
+    uint32_t wanted_unchanged; /* promote_unchanged with its back-off */
+    enum cpt_state walker;     /* the state of the root that runs */
+    uint64_t interval;         /* ticks */
+    uint64_t epoch;            /* intervals since the VM began */
+    uint64_t promoted;         /* the interval in which it was promoted */
+};
+
+struct policy_root {
+    enum cpt_state state;
+    uint64_t age;          /* intervals in which it ran */
+    uint64_t ran;          /* ticks that it ran in the recent past */
+    uint64_t loads;        /* CR3 loads of it in the same time */
+    bool blocked;          /* something that it uses is nested-handled: SHADOW is not to be had */
+    uint64_t state_epochs; /* intervals since its state changed */
+    uint32_t backoff;      /* doubles each time that it fell soon after it rose, from 1 */
+    unsigned saved_compound, saved_shadow; /* references a walk that COMPOUND and SHADOW save */
+};
+
+/* Whether tables begin shadow-handled when a root first reaches them at `level`. */
+bool policy_starts_shadow(const struct policy_settings *s, unsigned level);
+
+/* After a trapped write: give the table to nested handling? */
+bool policy_demotes(const struct policy_settings *s, const struct policy_table *table);
+
+/* At an interval's end: take the table back to shadow handling? */
+bool policy_promotes(const struct policy_settings *s, const struct policy_table *table);
+
+/* The state that a root should have. */
+enum cpt_state policy_root_state(const struct policy_settings *s, const struct policy_root *root);
+
+const char *policy_name(enum policy_kind kind);
+const char *cpt_state_name(enum cpt_state state);
+
+#endif

@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The profiler: at the end of each interval it looks at the nested-handled tables and at the roots
+ * that ran, and asks the policy. Intervals in which nothing happens grow, so that a stable guest is
+ * left alone.
+ */
+#include "hv/paging/internal.h"
+
+#define IDLE_FORMAT_INTERVALS                                                                      \
+    64u /* nodes that a root has not been walked by for so long are given up */
+#define TABLES_PER_INTERVAL 64u /* looked at in one interval, each 512 entries */
+#define YOUNG_ROOT          8u  /* intervals */
+#define HASH_FACTOR         0x9e3779b97f4a7c15ull
+
+/* The content, A and D left out; *in_use when an entry has been walked. */
+static uint64_t content_hash(const uint64_t *guest, bool *in_use)
+{
+    uint64_t hash = 1, any = 0;
+
+    for (unsigned i = 0; i < PT_ENTRIES; i++) {
+        uint64_t e = load_entry(guest + i);
+        hash = (hash ^ (e & ~(PTE_A | PTE_D))) * HASH_FACTOR;
+        hash ^= hash >> 29;
+        any |= (e & PTE_P) && (e & PTE_A);
+    }
+    *in_use = any != 0;
+    return hash | 1; /* 0: not looked at yet */
+}
+
+static void look_at_table(struct cpt *c, struct table *t)
+{
+    bool in_use;
+    uint64_t content = content_hash(guest_table(c, t->gfn), &in_use);
+
+    if (content == t->content) {
+        t->unchanged++;
+    } else {
+        if (t->content)
+            c->stats.changed_tables++;
+        t->content = content;
+        t->unchanged = 0;
+        c->events++;
+    }
+    if (!in_use)
+        return;
+    struct policy_table view = {
+        .level = t->level,
+        .unchanged = t->unchanged,
+        .wanted_unchanged = t->wanted_unchanged,
+        .interval = c->settings.interval,
+        .epoch = c->epoch,
+        .promoted = t->promoted,
+    };
+    /* A table that will be promoted is worth waiting for: the next interval must not be a long one.
+     */
+    if (t->unchanged < t->wanted_unchanged)
+        c->events++;
+    if (policy_promotes(&c->settings.policy, &view))
+        table_promote(c, t);
+}
+
+/* Those at the head wait behind those that were not looked at: a long list is gone through in
+ * turns. */
+static void look_at_tables(struct cpt *c)
+{
+    uint32_t *at = &c->nested_tables;
+    uint32_t looked = 0;
+
+    sweep_nested_list(c);
+    for (uint32_t i = *at, next; i != CPT_NONE && looked < TABLES_PER_INTERVAL; i = next) {
+        struct table *t = &c->table[i];
+        next = t->nested_next;
+        looked++;
+        if (t->handling == HANDLING_NESTED)
+            look_at_table(c, t);
+    }
+    if (looked < TABLES_PER_INTERVAL)
+        return;
+    /* Turn the list: what was looked at goes to its end. */
+    uint32_t first = c->nested_tables, last = first, end;
+    for (uint32_t i = 1; i < looked && c->table[last].nested_next != CPT_NONE; i++)
+        last = c->table[last].nested_next;
+    if (c->table[last].nested_next == CPT_NONE)
+        return;
+    c->nested_tables = c->table[last].nested_next;
+    c->table[last].nested_next = CPT_NONE;
+    for (end = c->nested_tables; c->table[end].nested_next != CPT_NONE;)
+        end = c->table[end].nested_next;
+    c->table[end].nested_next = first;
+}
+
+static void look_at_roots(struct cpt *c)
+{
+    for (uint32_t i = 0; i < CPT_ROOTS; i++) {
+        struct root *r = &c->root[i];
+        if (r->gfn == CPT_FREE_GFN)
+            continue;
+        if (r->ran > 0 && (r->cpus > 0 || r->used == c->epoch - 1)) {
+            r->age++;
+            if (r->age < YOUNG_ROOT) /* it may rise soon */
+                c->events++;
+            root_ask_policy(c, r);
+        }
+        for (unsigned f = 0; f < CPT_FORMATS; f++) {
+            bool walked =
+                r->cpus > 0 && r->state == (f == CPT_FORMAT_SHADOW ? CPT_SHADOW : CPT_COMPOUND);
+            if (walked)
+                r->node_epoch[f] = c->epoch;
+            else if (r->state != CPT_NESTED &&
+                     c->epoch - r->node_epoch[f] > IDLE_FORMAT_INTERVALS && r->cpus > 0)
+                root_drop_nodes(c, r, (enum cpt_format)f);
+        }
+        r->ran /= 2;
+        r->loads /= 2;
+    }
+}
+
+static void charge(struct cpt *c, struct cpt_cpu *cpu, uint64_t now)
+{
+    uint64_t ran = now - cpu->since;
+
+    c->stats.state_ticks[cpu->state] += ran;
+    if (cpu->root != CPT_NONE)
+        c->root[cpu->root].ran += ran;
+    cpu->since = now;
+}
+
+uint64_t cpt_tick(struct cpt *c, struct cpt_cpu *cpu, uint64_t now)
+{
+    uint64_t passed = now - c->epoch_start;
+
+    if (passed < c->interval)
+        return c->interval - passed;
+    charge(c, cpu, now);
+    c->epoch++;
+    c->epoch_start = now;
+    c->stats.intervals++;
+    uint64_t events = c->events;
+    c->events = 0;
+    if (cpu->root != CPT_NONE)
+        c->root[cpu->root].used = c->epoch;
+    look_at_tables(c);
+    look_at_roots(c);
+    settle(c);
+    if (events + c->events > 0)
+        c->interval = c->settings.interval;
+    else if (c->interval < c->settings.interval_max)
+        c->interval = min_u64(c->interval * 2, c->settings.interval_max);
+    return c->interval;
+}
+
+/* --- forced changes --------------------------------------------------------------------------- */
+
+static uint64_t random_next(struct cpt *c)
+{
+    c->random ^= c->random >> 12;
+    c->random ^= c->random << 25;
+    c->random ^= c->random >> 27;
+    return c->random * 0x2545f4914f6cdd1dull;
+}
+
+static void force_table(struct cpt *c)
+{
+    struct table *t = &c->table[random_next(c) % c->table_count];
+
+    for (uint32_t i = 0; i < c->table_count && t->handling == HANDLING_FREE; i++)
+        t = t + 1 < c->table + c->table_count ? t + 1 : c->table;
+    if (t->handling == HANDLING_SHADOW)
+        table_demote(c, t, TRACE_DEMOTE);
+    else if (t->handling == HANDLING_NESTED)
+        table_promote(c, t);
+}
+
+static void force_root(struct cpt *c)
+{
+    struct root *r = &c->root[random_next(c) % CPT_ROOTS];
+
+    for (uint32_t i = 0; i < CPT_ROOTS && r->gfn == CPT_FREE_GFN; i++)
+        r = r + 1 < c->root + CPT_ROOTS ? r + 1 : c->root;
+    if (r->gfn != CPT_FREE_GFN)
+        root_set_state(c, r, (enum cpt_state)(random_next(c) % CPT_STATES));
+}
+
+void cpt_stress(struct cpt *c)
+{
+    if (c->settings.stress == 0 || random_next(c) % c->settings.stress != 0)
+        return;
+    if (random_next(c) % 4 == 0)
+        force_root(c);
+    else
+        force_table(c);
+    settle(c);
+}

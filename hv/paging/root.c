@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Guest roots: what is known of each, the state that it is walked in, and the processors that run
+ * it. */
+#include "hv/paging/internal.h"
+
+#define ASK_AFTER_LOADS 64u /* CR3 loads of a root, between two questions to the policy */
+#define BACKOFF_MAX     256u
+#define SOON            16u /* intervals: a root that falls so soon after it rose rises later */
+
+static uint32_t *bucket(const struct cpt *c, uint64_t gfn)
+{
+    return &c->root_hash[(gfn ^ gfn >> 12) & (CPT_HASH - 1)];
+}
+
+struct root *root_find(const struct cpt *c, uint64_t gfn)
+{
+    for (uint32_t i = *bucket(c, gfn); i != CPT_NONE; i = c->root[i].hash_next) {
+        if (c->root[i].gfn == gfn)
+            return &c->root[i];
+    }
+    return NULL;
+}
+
+static bool pinned_shadow(const struct cpt *c)
+{
+    return c->settings.policy.kind == POLICY_STATIC && c->settings.policy.pinned_shadow;
+}
+
+/* --- nodes ------------------------------------------------------------------------------------ */
+
+void root_drop_nodes(struct cpt *c, struct root *r, enum cpt_format format)
+{
+    uint32_t n = r->node[format];
+
+    if (n == CPT_NONE)
+        return;
+    r->node[format] = CPT_NONE;
+    node_put(c, n);
+    c->owes_invalidation = true;
+}
+
+uint32_t root_node(struct cpt *c, struct root *r, enum cpt_format format)
+{
+    if (r->node[format] != CPT_NONE)
+        return r->node[format];
+    if (!guest_table(c, r->gfn))
+        return CPT_NONE;
+    struct table *t = table_get(c, r->gfn, c->settings.levels);
+    if (!t)
+        return CPT_NONE;
+    t->busy++;
+    uint32_t n =
+        t->handling == HANDLING_SHADOW ? node_get(c, t, c->settings.levels, format) : CPT_NONE;
+    t->busy--;
+    if (n == CPT_NONE) {
+        table_drop_if_unused(c, t);
+        return CPT_NONE;
+    }
+    c->node[n].refs++;
+    r->node[format] = n;
+    r->node_epoch[format] = c->epoch;
+    return n;
+}
+
+void root_set_state(struct cpt *c, struct root *r, enum cpt_state state)
+{
+    if (state == r->state)
+        return;
+    if (state < r->state && c->epoch - r->state_epoch < SOON && r->backoff < BACKOFF_MAX)
+        r->backoff *= 2;
+    else if (state < r->state && c->epoch - r->state_epoch >= (uint64_t)SOON * r->backoff)
+        r->backoff = 1;
+    r->state = state;
+    r->state_epoch = c->epoch;
+    if (state == CPT_NESTED) {
+        r->age = 0;
+        root_drop_nodes(c, r, CPT_FORMAT_COMPOUND);
+        root_drop_nodes(c, r, CPT_FORMAT_SHADOW);
+    }
+    c->events++;
+    c->stats.root_changes++;
+    trace_add(c->trace, TRACE_ROOT, r->gfn, state);
+}
+
+static struct root *idle_root(const struct cpt *c, enum cpt_format format)
+{
+    struct root *oldest = NULL;
+
+    for (uint32_t i = 0; i < CPT_ROOTS; i++) {
+        struct root *r = &c->root[i];
+        bool wanted =
+            format == CPT_FORMATS || (r->gfn != CPT_FREE_GFN && r->node[format] != CPT_NONE);
+        if (wanted && r->cpus == 0 && !r->busy && (!oldest || r->used < oldest->used))
+            oldest = r;
+    }
+    return oldest;
+}
+
+bool evict_root(struct cpt *c, enum cpt_format format)
+{
+    struct root *r = idle_root(c, format);
+
+    if (!r)
+        return false;
+    c->stats.evictions++;
+    root_set_state(c, r, CPT_NESTED);
+    return true;
+}
+
+static struct root *root_get(struct cpt *c, uint64_t gfn)
+{
+    struct root *r = root_find(c, gfn);
+
+    if (r)
+        return r;
+    r = idle_root(c, CPT_FORMATS); /* records that were never used are the oldest */
+    if (!r)
+        return NULL;
+    if (r->gfn != CPT_FREE_GFN) {
+        root_set_state(c, r, CPT_NESTED);
+        uint32_t *at = bucket(c, r->gfn);
+        while (*at != (uint32_t)(r - c->root))
+            at = &c->root[*at].hash_next;
+        *at = r->hash_next;
+    }
+    *r = (struct root){
+        .gfn = gfn,
+        .hash_next = *bucket(c, gfn),
+        .state = CPT_NESTED,
+        .node = {CPT_NONE, CPT_NONE},
+        .used = c->epoch,
+        .state_epoch = c->epoch,
+        .blocker = CPT_FREE_GFN,
+        .backoff = 1,
+    };
+    *bucket(c, gfn) = (uint32_t)(r - c->root);
+    return r;
+}
+
+/* --- the policy's question -------------------------------------------------------------------- */
+
+bool root_is_blocked(const struct cpt *c, const struct root *r)
+{
+    const struct table *t = r->blocker == CPT_FREE_GFN ? NULL : table_find(c, r->blocker);
+
+    return (t && t->handling == HANDLING_NESTED) || c->settings.no_shadow;
+}
+
+static unsigned saved(unsigned nested, unsigned other)
+{
+    return nested > other ? nested - other : 0;
+}
+
+void root_ask_policy(struct cpt *c, struct root *r)
+{
+    unsigned levels = c->settings.levels;
+    unsigned ram = c->host.ept_references(c->host.context, gpa(r->gfn << PAGE_SHIFT));
+    unsigned window =
+        c->host.ept_references(c->host.context, gpa(c->node_window + c->memory.node_offset));
+    unsigned nested = levels * (ram + 1) + ram;
+    struct policy_root view = {
+        .state = r->state,
+        .age = r->age,
+        .ran = r->ran,
+        .loads = r->loads,
+        .blocked = root_is_blocked(c, r),
+        .state_epochs = c->epoch - r->state_epoch,
+        .backoff = r->backoff,
+        .saved_compound = saved(nested, levels * (window + 1) + ram),
+        .saved_shadow = saved(nested, levels),
+    };
+
+    r->recent_loads = 0;
+    root_set_state(c, r, policy_root_state(&c->settings.policy, &view));
+}
+
+/* --- processors ------------------------------------------------------------------------------- */
+
+static uint64_t own_cr3_bits(const struct cpt_cpu *cpu)
+{
+    return cpu->cr3 & (cpu->pcid ? PAGE_SIZE - 1 : PTE_PWT | PTE_PCD);
+}
+
+static void leave_root(struct cpt *c, struct cpt_cpu *cpu, uint64_t now)
+{
+    uint64_t ran = now - cpu->since;
+
+    c->stats.state_ticks[cpu->state] += ran;
+    cpu->since = now;
+    if (cpu->root == CPT_NONE)
+        return;
+    c->root[cpu->root].ran += ran;
+    c->root[cpu->root].cpus--;
+    cpu->root = CPT_NONE;
+}
+
+/* The state and CR3 for `cpu`, which runs root `r` or none. */
+static void walk_by(struct cpt *c, struct cpt_cpu *cpu, struct root *r)
+{
+    enum cpt_state state = r ? r->state : CPT_NESTED;
+
+    /* Without CR0.WP a supervisor's write would ignore what SHADOW protects by. */
+    if (state == CPT_SHADOW && (!cpu->write_protect || c->settings.no_shadow) && RULE(11))
+        state = CPT_COMPOUND;
+    if (state != CPT_NESTED) {
+        enum cpt_format format = state == CPT_SHADOW ? CPT_FORMAT_SHADOW : CPT_FORMAT_COMPOUND;
+        r->busy = 1;
+        uint32_t n = root_node(c, r, format);
+        r->busy = 0;
+        if (n != CPT_NONE) {
+            r->node_epoch[format] = c->epoch;
+            cpu->state = state;
+            cpu->node_cr3 = node_address(c, n) | own_cr3_bits(cpu);
+            return;
+        }
+        root_set_state(c, r, CPT_NESTED);
+    }
+    cpu->state = CPT_NESTED;
+    cpu->node_cr3 = cpu->cr3;
+}
+
+void cpt_load_root(struct cpt *c, struct cpt_cpu *cpu, uint64_t now)
+{
+    struct root *r = NULL;
+
+    leave_root(c, cpu, now);
+    c->stats.cr3_loads++;
+    if (cpu->paging)
+        r = root_get(c, (cpu->cr3 & PTE_ADDRESS) >> PAGE_SHIFT);
+    if (r) {
+        cpu->root = (uint32_t)(r - c->root);
+        r->cpus++;
+        r->used = c->epoch;
+        r->loads++;
+        if (pinned_shadow(c) && r->state == CPT_NESTED)
+            root_set_state(c, r, CPT_SHADOW);
+        else if (++r->recent_loads >= ASK_AFTER_LOADS && r->state != CPT_NESTED)
+            root_ask_policy(c, r);
+    }
+    walk_by(c, cpu, r);
+    settle(c);
+}
+
+bool cpt_refresh(struct cpt *c, struct cpt_cpu *cpu)
+{
+    enum cpt_state state = cpu->state;
+    uint64_t cr3 = cpu->node_cr3;
+
+    walk_by(c, cpu, cpu->root == CPT_NONE ? NULL : &c->root[cpu->root]);
+    settle(c);
+    return cpu->state != state || cpu->node_cr3 != cr3;
+}
+
+unsigned cpt_hot_nested_roots(const struct cpt *c, uint64_t *cr3, unsigned room)
+{
+    const struct root *best[8];
+    unsigned count = 0;
+
+    if (room > 8)
+        room = 8;
+    for (uint32_t i = 0; i < CPT_ROOTS; i++) {
+        const struct root *r = &c->root[i];
+        if (r->gfn == CPT_FREE_GFN || r->state != CPT_NESTED || r->loads == 0)
+            continue;
+        unsigned at = count;
+        while (at > 0 && best[at - 1]->loads < r->loads)
+            at--;
+        if (at == room)
+            continue;
+        if (count < room)
+            count++;
+        for (unsigned j = count - 1; j > at; j--)
+            best[j] = best[j - 1];
+        best[at] = r;
+    }
+    for (unsigned i = 0; i < count; i++)
+        cr3[i] = best[i]->gfn << PAGE_SHIFT;
+    return count;
+}

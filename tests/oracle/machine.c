@@ -1,0 +1,707 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* See oracle.h: the model processor, by SDM 3A chapter 4 and SDM 3C chapter 28. */
+#include "tests/oracle/oracle.h"
+
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define EXITS_MAX 64u /* for one access: more is an endless loop */
+
+void machine_wrong(struct machine *m, const char *format, ...)
+{
+    va_list args;
+
+    if (m->wrong[0])
+        return;
+    va_start(args, format);
+    vsnprintf(m->wrong, sizeof(m->wrong), format, args);
+    va_end(args);
+}
+
+uint64_t chance_next(struct chance *chance)
+{
+    if (chance->bytes) {
+        uint64_t v = 0;
+        for (unsigned i = 0; i < 2 && chance->left > 0; i++, chance->left--)
+            v = v << 8 | *chance->bytes++;
+        return v;
+    }
+    chance->state ^= chance->state >> 12;
+    chance->state ^= chance->state << 25;
+    chance->state ^= chance->state >> 27;
+    return (chance->state * 0x2545f4914f6cdd1dull) >> 16;
+}
+
+unsigned below(struct chance *chance, unsigned n)
+{
+    return (unsigned)(chance_next(chance) % n);
+}
+
+/* --- physical memory -------------------------------------------------------------------------- */
+
+struct place { /* what EPT says of a guest-physical address */
+    uint64_t *word;
+    uint64_t host;
+    bool mapped, writable;
+};
+
+static bool ram_offset(uint64_t gpa, uint64_t *offset)
+{
+    if (gpa < RAM_BYTES)
+        *offset = gpa;
+    else if (gpa >= GIB(4) && gpa < GIB(4) + RAM_HIGH)
+        *offset = gpa - GIB(4) + RAM_BYTES;
+    else
+        return false;
+    return true;
+}
+
+uint64_t *machine_frame(const struct machine *m, unsigned frame)
+{
+    uint64_t offset = 0;
+
+    ram_offset(hot_gpa(frame), &offset);
+    return (uint64_t *)(m->ram + offset);
+}
+
+static struct place ept(const struct machine *m, const struct processor *cpu, uint64_t gpa)
+{
+    uint64_t window = cpt_node_window(m->cpt).v, alias = cpt_alias(m->cpt, (gpa_t){0}).v, offset;
+    uint64_t plain = gpa & ~7ull;
+
+    if (ram_offset(plain, &offset)) {
+        unsigned hot = hot_frame(plain);
+        bool writable = hot == HOT_FRAMES || m->ept_writable[hot] || cpu->ept_stale_writable[hot];
+        return (struct place){(uint64_t *)(m->ram + offset), RAM_BASE + offset, true, writable};
+    }
+    if (plain >= window && plain < window + NODES_MAX * PAGE_SIZE)
+        return (struct place){m->nodes[CPT_FORMAT_COMPOUND] + (plain - window) / 8, 0, true, false};
+    if (plain >= alias && plain < alias + window && ram_offset(plain - alias, &offset))
+        return (struct place){(uint64_t *)(m->ram + offset), RAM_BASE + offset, true, false};
+    return (struct place){0};
+}
+
+static uint64_t gpa_of_host(uint64_t host)
+{
+    uint64_t offset = host - RAM_BASE;
+
+    return offset < RAM_BYTES ? offset : offset - RAM_BYTES + GIB(4);
+}
+
+/* --- rights ----------------------------------------------------------------------------------- */
+
+bool rights_allow(const struct processor *cpu, struct rights r, unsigned access)
+{
+    bool user = access & WALK_USER;
+
+    if (access & WALK_FETCH) {
+        if (!r.execute)
+            return false;
+        return user ? r.user : !(r.user && cpu->smep);
+    }
+    if (user)
+        return r.user && (!(access & WALK_WRITE) || r.writable);
+    if (r.user && cpu->smap && !cpu->ac)
+        return false;
+    return !(access & WALK_WRITE) || r.writable || !cpu->cpt.write_protect;
+}
+
+uint32_t fault_code(const struct processor *cpu, unsigned access, uint32_t cause)
+{
+    if (access & WALK_WRITE)
+        cause |= PF_W;
+    if (access & WALK_USER)
+        cause |= PF_U;
+    if ((access & WALK_FETCH) && (cpu->nxe || cpu->smep))
+        cause |= PF_I;
+    return cause;
+}
+
+bool reserved_entry(const struct machine *m, const struct processor *cpu, uint64_t e,
+                    unsigned level)
+{
+    (void)m;
+    if (e & (0x000fffffffffffffull & ~((1ull << PHYSICAL_BITS) - 1)))
+        return true;
+    if (!cpu->nxe && (e & PTE_NX))
+        return true;
+    if (level >= 4 && (e & PTE_PS))
+        return true;
+    if (level == 3 && (e & PTE_PS))
+        return (e & 0x3fffe000ull) != 0;
+    if (level == 2 && (e & PTE_PS))
+        return (e & 0x1fe000ull) != 0;
+    return false;
+}
+
+/* --- caches ----------------------------------------------------------------------------------- */
+
+static bool tlb_matches(const struct processor *cpu, const struct tlb_entry *t, uint64_t gva)
+{
+    return t->valid && t->without_ept == (cpu->state == CPT_SHADOW) &&
+           (t->global || t->pcid == cpu->pcid) && gva - t->page < t->span;
+}
+
+static void forget_address(struct processor *cpu, uint64_t gva, bool all_modes)
+{
+    for (unsigned i = 0; i < TLB_ENTRIES; i++) {
+        struct tlb_entry *t = &cpu->tlb[i];
+        bool mode = all_modes || t->without_ept == (cpu->state == CPT_SHADOW);
+        if (mode && (t->global || t->pcid == cpu->pcid) && gva - t->page < t->span)
+            t->valid = false;
+    }
+    for (unsigned i = 0; i < TLB_ENTRIES; i++) {
+        if (cpu->psc[i].pcid == cpu->pcid)
+            cpu->psc[i].valid = false;
+    }
+}
+
+static void forget_pcid(struct processor *cpu, unsigned pcid)
+{
+    for (unsigned i = 0; i < TLB_ENTRIES; i++) {
+        if (cpu->tlb[i].pcid == pcid && !cpu->tlb[i].global)
+            cpu->tlb[i].valid = false;
+        if (cpu->psc[i].pcid == pcid)
+            cpu->psc[i].valid = false;
+    }
+}
+
+static void forget_all(struct processor *cpu)
+{
+    memset(cpu->tlb, 0, sizeof(cpu->tlb));
+    memset(cpu->psc, 0, sizeof(cpu->psc));
+    memset(cpu->ept_stale_writable, 0, sizeof(cpu->ept_stale_writable));
+}
+
+static void remember(struct processor *cpu, struct tlb_entry entry)
+{
+    cpu->tlb[cpu->tlb_next++ % TLB_ENTRIES] = entry;
+}
+
+static uint64_t prefix_of(uint64_t gva, unsigned table_level)
+{
+    return gva >> (PAGE_SHIFT + 9 * table_level);
+}
+
+static void remember_table(struct processor *cpu, uint64_t gva, unsigned level, uint64_t table,
+                           struct rights r)
+{
+    cpu->psc[cpu->psc_next++ % TLB_ENTRIES] = (struct psc_entry){
+        .valid = true,
+        .without_ept = cpu->state == CPT_SHADOW,
+        .level = level,
+        .prefix = prefix_of(gva, level),
+        .table = table,
+        .pcid = cpu->pcid,
+        .writable = r.writable,
+        .user = r.user,
+        .execute = r.execute,
+    };
+}
+
+/* --- one try ---------------------------------------------------------------------------------- */
+
+enum try_kind { TRY_OK, TRY_FAULT, TRY_VIOLATION };
+
+struct attempt {
+    enum try_kind kind;
+    uint32_t error_code;
+    uint64_t host;       /* OK */
+    struct cpt_access a; /* VIOLATION */
+};
+
+static struct attempt fault(const struct processor *cpu, unsigned access, uint32_t cause)
+{
+    return (struct attempt){.kind = TRY_FAULT, .error_code = fault_code(cpu, access, cause)};
+}
+
+static struct attempt violation(struct processor *cpu, uint64_t gva, uint64_t gpa, unsigned access,
+                                bool final)
+{
+    unsigned hot = hot_frame(gpa);
+
+    forget_address(cpu, gva, false);
+    if (hot < HOT_FRAMES)
+        cpu->ept_stale_writable[hot] = false;
+    return (struct attempt){
+        .kind = TRY_VIOLATION,
+        .a = {.gva = {gva}, .gpa = {gpa}, .access = access, .final = final},
+    };
+}
+
+/* Set bits in an entry, as the walker does; false when EPT does not let it. */
+static bool walker_sets(struct machine *m, const struct place *p, uint64_t bits)
+{
+    if ((*p->word & bits) == bits)
+        return true;
+    if (!p->writable && !m->kind_walker)
+        return false;
+    *p->word |= bits;
+    return true;
+}
+
+static const struct tlb_entry *find_tlb(struct machine *m, struct processor *cpu, uint64_t gva)
+{
+    const struct tlb_entry *found = NULL;
+
+    if (!m->reuse && !one_in(&m->chance, 3))
+        return NULL;
+    for (unsigned i = 0; i < TLB_ENTRIES; i++) {
+        if (tlb_matches(cpu, &cpu->tlb[i], gva) && (!found || one_in(&m->chance, 2)))
+            found = &cpu->tlb[i];
+    }
+    return found;
+}
+
+static const struct psc_entry *find_psc(struct machine *m, struct processor *cpu, uint64_t gva)
+{
+    const struct psc_entry *found = NULL;
+
+    if (!m->reuse && !one_in(&m->chance, 3))
+        return NULL;
+    for (unsigned i = 0; i < TLB_ENTRIES; i++) {
+        const struct psc_entry *p = &cpu->psc[i];
+        if (p->valid && p->pcid == cpu->pcid && p->without_ept == (cpu->state == CPT_SHADOW) &&
+            p->prefix == prefix_of(gva, p->level) && (!found || one_in(&m->chance, 3)))
+            found = p;
+    }
+    return found;
+}
+
+/* SHADOW: a table of host-physical address. */
+static struct place shadow_table(const struct machine *m, uint64_t host)
+{
+    if (host >= NODE_HPA && host < NODE_HPA + NODES_MAX * PAGE_SIZE)
+        return (struct place){m->nodes[CPT_FORMAT_SHADOW] + (host - NODE_HPA) / 8, host, true,
+                              true};
+    return (struct place){0};
+}
+
+static struct attempt walk_tables(struct machine *m, struct processor *cpu, uint64_t gva,
+                                  unsigned access)
+{
+    bool shadow = cpu->state == CPT_SHADOW;
+    struct rights r = {true, true, true};
+    unsigned level = m->levels;
+    uint64_t table = cpu->processor_cr3 & PTE_ADDRESS;
+    const struct psc_entry *cached = find_psc(m, cpu, gva);
+
+    m->walks++;
+    if (cached) {
+        level = cached->level;
+        table = cached->table;
+        r = (struct rights){cached->writable, cached->user, cached->execute};
+    }
+    for (;; level--) {
+        uint64_t at = table + pt_index((gva_t){gva}, level) * 8;
+        struct place p = shadow ? shadow_table(m, at) : ept(m, cpu, at);
+        if (shadow && !p.mapped) {
+            machine_wrong(m, "a walk in SHADOW leads to host-physical 0x%lx", (unsigned long)at);
+            return fault(cpu, access, 0);
+        }
+        if (!p.mapped)
+            return violation(cpu, gva, at, access & ~(unsigned)WALK_WRITE, false);
+        uint64_t e = *p.word;
+        if (!(e & PTE_P))
+            return fault(cpu, access, 0);
+        if (reserved_entry(m, cpu, e, level))
+            return fault(cpu, access, PF_P | PF_RSVD);
+        r.writable &= (e & PTE_W) != 0;
+        r.user &= (e & PTE_U) != 0;
+        r.execute &= !(e & PTE_NX);
+        bool leaf = pt_is_leaf(e, level, 3);
+        if (!leaf) {
+            if (!walker_sets(m, &p, PTE_A))
+                return violation(cpu, gva, at, access | WALK_WRITE, false);
+            table = e & PTE_ADDRESS;
+            remember_table(cpu, gva, level - 1, table, r);
+            continue;
+        }
+        if (!rights_allow(cpu, r, access))
+            return fault(cpu, access, PF_P);
+        if (!walker_sets(m, &p, PTE_A | (access & WALK_WRITE ? PTE_D : 0)))
+            return violation(cpu, gva, at, access | WALK_WRITE, false);
+
+        uint64_t span = pt_span(level);
+        uint64_t base = e & PTE_ADDRESS & ~(span - 1);
+        uint64_t to = base + (gva & (span - 1));
+        struct place final = {0};
+        if (shadow) {
+            if (base < RAM_BASE || base + span > RAM_BASE + RAM_BYTES + RAM_HIGH) {
+                machine_wrong(m, "SHADOW leads to host-physical 0x%lx", (unsigned long)to);
+                return fault(cpu, access, 0);
+            }
+            final = (struct place){(uint64_t *)(m->ram + (to - RAM_BASE)), to, true, true};
+        } else {
+            final = ept(m, cpu, to);
+            if (!final.mapped || ((access & WALK_WRITE) && !final.writable))
+                return violation(cpu, gva, to, access, true);
+            if (!final.host) /* a node, read by the guest through a mapping of its own: not RAM to
+                                it */
+                return (struct attempt){.kind = TRY_OK, .host = 0};
+            if (hot_frame(to) < HOT_FRAMES && final.writable)
+                cpu->ept_stale_writable[hot_frame(to)] = true;
+        }
+        /* EPT pages may be smaller than the guest's: the entry is of the smaller of the two. */
+        remember(cpu, (struct tlb_entry){
+                          .valid = true,
+                          .without_ept = shadow,
+                          .global = (e & PTE_G) != 0,
+                          .page = shadow ? gva & ~(span - 1) : gva & ~(PAGE_SIZE - 1),
+                          .span = shadow ? span : PAGE_SIZE,
+                          .to = shadow ? base : final.host & ~(PAGE_SIZE - 1),
+                          .pcid = cpu->pcid,
+                          .writable = r.writable,
+                          .user = r.user,
+                          .execute = r.execute,
+                          .dirty = (*p.word & PTE_D) != 0,
+                          .ept_writable = final.writable,
+                      });
+        return (struct attempt){.kind = TRY_OK, .host = final.host};
+    }
+}
+
+static struct attempt try_access(struct machine *m, struct processor *cpu, uint64_t gva,
+                                 unsigned access)
+{
+    const struct tlb_entry *t = find_tlb(m, cpu, gva);
+
+    if (t && (!(access & WALK_WRITE) || t->dirty)) {
+        struct rights r = {t->writable, t->user, t->execute};
+        if (!rights_allow(cpu, r, access))
+            return fault(cpu, access, PF_P);
+        if ((access & WALK_WRITE) && !t->ept_writable) {
+            uint64_t gpa = gpa_of_host(t->to + (gva - t->page));
+            /* The address of the violation is that of the alias when the entry came from there; the
+             * TLB does not hold it: a processor walks again. */
+            (void)gpa;
+            return walk_tables(m, cpu, gva, access);
+        }
+        return (struct attempt){.kind = TRY_OK, .host = t->to + (gva - t->page)};
+    }
+    return walk_tables(m, cpu, gva, access);
+}
+
+/* --- the hypervisor's side of it -------------------------------------------------------------- */
+
+void machine_refresh(struct machine *m, unsigned i)
+{
+    struct processor *cpu = &m->cpu[i];
+
+    cpt_refresh(m->cpt, &cpu->cpt);
+    cpu->state = cpu->cpt.state;
+    cpu->processor_cr3 = cpu->cpt.node_cr3;
+}
+
+static uint64_t read_entry(void *context, gpa_t at, unsigned bytes)
+{
+    struct machine *m = context;
+    uint64_t offset;
+
+    (void)bytes;
+    return ram_offset(at.v, &offset) ? *(uint64_t *)(m->ram + offset) : ~0ull;
+}
+
+static bool swap(void *context, gpa_t at, unsigned bytes, uint64_t old, uint64_t set)
+{
+    struct machine *m = context;
+    uint64_t offset;
+
+    (void)bytes;
+    if (!ram_offset(at.v, &offset))
+        return true;
+    if (*(uint64_t *)(m->ram + offset) != old)
+        return false;
+    *(uint64_t *)(m->ram + offset) = set;
+    return true;
+}
+
+static enum cpt_result page_fault(struct machine *m, struct processor *cpu, struct cpt_access *a)
+{
+    struct walk_memory memory = {.context = m, .read = read_entry, .compare_and_swap = swap};
+    struct walk_registers registers = {
+        .cr0 = 1ull << 31 | (cpu->cpt.write_protect ? 1ull << 16 : 0),
+        .cr3 = cpu->cpt.cr3,
+        .cr4 = 1ull << 5 | (m->levels == 5 ? 1ull << 12 : 0) | (cpu->smep ? 1ull << 20 : 0) |
+               (cpu->smap ? 1ull << 21 : 0),
+        .efer = 1ull << 10 | (cpu->nxe ? 1ull << 11 : 0),
+        .rflags = cpu->ac ? 1ull << 18 : 0,
+        .physical_bits = PHYSICAL_BITS,
+        .has_1g_pages = true,
+    };
+
+    return cpt_page_fault(m->cpt, &cpu->cpt, a, &registers, &memory);
+}
+
+/* The store to a table, by emulation or by a step with the page open. */
+static bool carry_out(struct machine *m, unsigned i, struct cpt_access *a, uint64_t value,
+                      struct outcome *outcome)
+{
+    struct processor *cpu = &m->cpu[i];
+    uint64_t offset;
+
+    if (!ram_offset(a->gpa.v, &offset)) {
+        machine_wrong(m, "a table write to what is no RAM, 0x%lx", (unsigned long)a->gpa.v);
+        return true;
+    }
+    if (one_in(&m->chance, 8)) {
+        cpt_give_up(m->cpt, a->gpa);
+        return false;
+    }
+    if (i == PROCESSORS || !one_in(&m->chance, 3)) {
+        *(uint64_t *)(m->ram + offset) = value;
+        cpt_written(m->cpt, a->gpa, 8);
+        *outcome = (struct outcome){.kind = OUTCOME_OK, .gpa = a->gpa.v};
+        return true;
+    }
+    cpt_open(m->cpt, &cpu->cpt, a->gpa, a->gva);
+    struct attempt t = try_access(m, cpu, a->gva.v, a->access);
+    bool done = t.kind == TRY_OK && gpa_of_host(t.host) == a->gpa.v;
+    if (done)
+        *(uint64_t *)(m->ram + offset) = value;
+    cpt_close(m->cpt, a->gpa);
+    *outcome = (struct outcome){.kind = OUTCOME_OK, .gpa = a->gpa.v};
+    return done; /* else something came in between: try again */
+}
+
+/* True when the access has ended. */
+static bool handle(struct machine *m, unsigned i, struct attempt *t, unsigned access,
+                   uint64_t value, struct outcome *outcome)
+{
+    struct processor *cpu = &m->cpu[i];
+    struct cpt_access *a = &t->a;
+    enum cpt_result result;
+
+    m->violations++;
+    if (t->kind == TRY_VIOLATION) {
+        result = cpt_ept_violation(m->cpt, &cpu->cpt, a);
+    } else {
+        *a = (struct cpt_access){.gva = a->gva, .access = access, .error_code = t->error_code};
+        result = page_fault(m, cpu, a);
+    }
+    if (m->verbose)
+        printf("  %lu: processor %u, %s: %s at 0x%lx, gpa 0x%lx, access 0x%x%s: result %d\n",
+               (unsigned long)m->now, i, cpt_state_name(cpu->state),
+               t->kind == TRY_VIOLATION ? "violation" : "fault", (unsigned long)a->gva.v,
+               (unsigned long)a->gpa.v, a->access, a->final ? ", final" : "", (int)result);
+    switch (result) {
+    case CPT_RESUME:
+        return false;
+    case CPT_FAULT:
+        *outcome = (struct outcome){.kind = OUTCOME_FAULT, .error_code = a->error_code};
+        return true;
+    case CPT_TABLE_WRITE:
+        return carry_out(m, i, a, value, outcome);
+    case CPT_NOT_RAM: { /* as the hypervisor does: walk in software, and emulate what is found */
+        struct cpt_access b = {.gva = a->gva, .access = access};
+        struct walk_memory memory = {.context = m, .read = read_entry, .compare_and_swap = swap};
+        (void)memory;
+        enum cpt_result walked = page_fault(m, cpu, &b);
+        if (walked == CPT_FAULT) {
+            *outcome = (struct outcome){.kind = OUTCOME_FAULT, .error_code = b.error_code};
+            return true;
+        }
+        *outcome = (struct outcome){.kind = OUTCOME_NO_RAM, .gpa = b.gpa.v};
+        uint64_t offset;
+        if (ram_offset(b.gpa.v, &offset)) /* it was mended meanwhile */
+            return false;
+        return true;
+    }
+    }
+    return true;
+}
+
+struct outcome machine_access(struct machine *m, unsigned i, uint64_t gva, unsigned access,
+                              uint64_t value)
+{
+    struct processor *cpu = &m->cpu[i];
+    struct outcome outcome = {0};
+
+    for (unsigned exits = 0; exits < EXITS_MAX && !m->wrong[0]; exits++) {
+        struct attempt t = try_access(m, cpu, gva, access);
+        if (t.kind == TRY_FAULT) {
+            forget_address(cpu, gva, false);
+            t.a.gva = (gva_t){gva};
+        }
+        if (t.kind == TRY_OK && t.host == 0)
+            return (struct outcome){.kind = OUTCOME_NO_RAM};
+        if (t.kind == TRY_OK) {
+            if (access & WALK_WRITE)
+                *(uint64_t *)(m->ram + (t.host - RAM_BASE)) = value;
+            return (struct outcome){.kind = OUTCOME_OK, .gpa = gpa_of_host(t.host)};
+        }
+        if (t.kind == TRY_FAULT && (cpu->state != CPT_SHADOW || !(t.error_code & PF_P)))
+            return (struct outcome){.kind = OUTCOME_FAULT, .error_code = t.error_code};
+        bool ended = handle(m, i, &t, access, value, &outcome);
+        machine_refresh(m, i);
+        if (ended)
+            return outcome;
+    }
+    machine_wrong(m, "an access to 0x%lx never ends", (unsigned long)gva);
+    return outcome;
+}
+
+void machine_store(struct machine *m, uint64_t gpa, uint64_t value)
+{
+    struct processor *cpu = &m->cpu[PROCESSORS];
+
+    for (unsigned exits = 0; exits < EXITS_MAX && !m->wrong[0]; exits++) {
+        struct place p = ept(m, cpu, gpa);
+        if (p.writable) {
+            *p.word = value;
+            cpu->ept_stale_writable[hot_frame(gpa)] = true;
+            return;
+        }
+        struct attempt t = violation(cpu, gpa, gpa, WALK_WRITE, true);
+        struct outcome outcome;
+        if (handle(m, PROCESSORS, &t, WALK_WRITE, value, &outcome))
+            return;
+    }
+    machine_wrong(m, "a store to 0x%lx never ends", (unsigned long)gpa);
+}
+
+void machine_load_cr3(struct machine *m, unsigned i, uint64_t cr3, bool keep)
+{
+    struct processor *cpu = &m->cpu[i];
+
+    cpu->cpt.cr3 = cr3;
+    cpu->pcid = cpu->cpt.pcid ? (unsigned)cr3 & (PCIDS - 1) : 0;
+    cpt_load_root(m->cpt, &cpu->cpt, m->now);
+    cpu->state = cpu->cpt.state;
+    cpu->processor_cr3 = cpu->cpt.node_cr3;
+    if (!keep) {
+        forget_pcid(cpu, cpu->pcid);
+        cpu->flushed[cpu->pcid] = m->now;
+    }
+}
+
+void machine_invlpg(struct machine *m, unsigned i, uint64_t gva)
+{
+    struct processor *cpu = &m->cpu[i];
+    unsigned n = m->invlpgs[i]++ % ARRAY_SIZE(m->invlpg[i]);
+
+    forget_address(cpu, gva, true);
+    m->invlpg[i][n].page = gva & ~(PAGE_SIZE - 1);
+    m->invlpg[i][n].time = m->now;
+    m->invlpg[i][n].pcid = cpu->pcid;
+}
+
+/* --- making it -------------------------------------------------------------------------------- */
+
+static bool protect(void *context, gpa_t page, bool protect_it)
+{
+    struct machine *m = context;
+    unsigned hot = hot_frame(page.v);
+
+    if (hot == HOT_FRAMES)
+        return !protect_it; /* no memory to split the page: the table must be nested-handled */
+    m->ept_writable[hot] = !protect_it;
+    return true;
+}
+
+static void invalidate(void *context)
+{
+    struct machine *m = context;
+
+    for (unsigned i = 0; i <= PROCESSORS; i++)
+        forget_all(&m->cpu[i]);
+    m->kicked = true;
+}
+
+static unsigned references(void *context, gpa_t at)
+{
+    (void)context;
+    return at.v < RAM_BYTES ? 4 : 2;
+}
+
+bool machine_create(struct machine *m)
+{
+    m->ram = aligned_alloc(PAGE_SIZE, RAM_BYTES + RAM_HIGH);
+    m->before = malloc(HOT_FRAMES * PAGE_SIZE);
+    for (unsigned f = 0; f < CPT_FORMATS; f++)
+        m->nodes[f] = aligned_alloc(PAGE_SIZE, NODES_MAX * PAGE_SIZE);
+    m->book = malloc(cpt_book_bytes(2 * NODES_MAX, RAM_BYTES + RAM_HIGH));
+    return m->ram && m->before && m->nodes[0] && m->nodes[1] && m->book;
+}
+
+void machine_destroy(struct machine *m)
+{
+    free(m->ram);
+    free(m->before);
+    free(m->nodes[0]);
+    free(m->nodes[1]);
+    free(m->book);
+}
+
+/* Pools from hardly enough to plenty. */
+static uint32_t pool_size(struct chance *chance)
+{
+    static const uint32_t sizes[] = {1, 4, 5, 6, 8, 12, 20, NODES_MAX, NODES_MAX, NODES_MAX};
+
+    return sizes[below(chance, ARRAY_SIZE(sizes))];
+}
+
+void machine_reset(struct machine *m)
+{
+    struct chance *chance = &m->chance;
+    const char *reason;
+
+    for (unsigned frame = 0; frame < HOT_FRAMES; frame++)
+        memset(machine_frame(m, frame), 0, PAGE_SIZE);
+    m->kicked = false;
+    memset(m->cpu, 0, sizeof(m->cpu));
+    memset(m->ept_writable, 1, sizeof(m->ept_writable));
+    m->now = 1;
+    m->changes = 0;
+    m->forgotten = 0;
+    memset(m->invlpgs, 0, sizeof(m->invlpgs));
+    m->levels = one_in(chance, 4) ? 5 : 4;
+    m->kind_walker = one_in(chance, 4);
+    m->reuse = !one_in(chance, 4);
+    m->trace = (struct trace){.event = m->events, .size = ARRAY_SIZE(m->events)};
+
+    struct cpt_host host = {m, protect, invalidate, references};
+    struct cpt_memory memory = {
+        .nodes = {m->nodes[0], m->nodes[1]},
+        .node_base = {hpa(0), hpa(NODE_HPA)},
+        .node_count = {pool_size(chance), pool_size(chance)},
+        .book = m->book,
+    };
+    struct cpt_ram ram = {m->ram, hpa(RAM_BASE), RAM_BYTES, RAM_HIGH};
+    struct cpt_settings settings = {
+        .levels = m->levels,
+        .physical_bits = PHYSICAL_BITS,
+        .max_leaf = 3,
+        .no_shadow = one_in(chance, 8),
+        .policy =
+            {
+                .kind = (enum policy_kind)below(chance, POLICY_KINDS),
+                .pinned_shadow = one_in(chance, 2),
+                .switch_level = below(chance, 5),
+                .demote_writes = 2 + below(chance, 4),
+                .promote_unchanged = 1 + below(chance, 2),
+                .quick_return = 8,
+                .root_age = 1,
+                .cost_exit = 1500,
+                .cost_reference = 16,
+                .walk_ticks = 1,
+            },
+        .interval = 20 + below(chance, 100),
+        .interval_max = 400,
+        .stress = one_in(chance, 2) ? 0 : 2 + below(chance, 30),
+        .seed = chance_next(chance),
+    };
+    memset(m->book, 0, cpt_book_bytes(2 * NODES_MAX, RAM_BYTES + RAM_HIGH));
+    m->cpt = cpt_create(&host, &memory, &ram, &settings, &m->trace, &reason);
+    for (unsigned i = 0; i <= PROCESSORS; i++) {
+        struct processor *cpu = &m->cpu[i];
+        cpu->cpt.root = CPT_NONE;
+        cpu->cpt.paging = i < PROCESSORS;
+        cpu->cpt.write_protect = true;
+        cpu->cpt.pcid = one_in(chance, 2);
+        cpu->nxe = true;
+        cpu->smep = one_in(chance, 2);
+        cpu->smap = one_in(chance, 2);
+    }
+}

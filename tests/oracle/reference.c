@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What a bare machine may answer. Its processor may use, for each entry that a walk meets, the
+ * value that is in memory, or one that was there at some time since it last had to forget: a value
+ * that was present, not reserved, and whose A was set (and D, for a write by it), for only such
+ * values are cached (SDM 3A 4.10.2, 4.10.3, 4.8). All combinations are tried.
+ */
+#include "tests/oracle/oracle.h"
+
+#define COMBINATIONS_MAX 20000u
+#define NO_LEAF          ~0ull
+
+struct search {
+    const struct machine *m;
+    const struct processor *cpu;
+    uint64_t gva;
+    unsigned access;
+    const struct outcome *got;
+    uint64_t since;    /* changes after this may still be cached */
+    bool global_only;  /* leaves without G do not count */
+    uint64_t dirty_at; /* not NO_LEAF: look for a leaf there instead */
+    unsigned tried;
+};
+
+static uint64_t current(const struct machine *m, uint64_t at, bool *ram)
+{
+    *ram = at < RAM_BYTES || (at >= GIB(4) && at < GIB(4) + RAM_HIGH);
+    if (!*ram)
+        return ~0ull;
+    return *(const uint64_t *)(m->ram + (at < RAM_BYTES ? at : at - GIB(4) + RAM_BYTES));
+}
+
+static bool same_fault(const struct search *s, uint32_t cause)
+{
+    return s->got->kind == OUTCOME_FAULT &&
+           s->got->error_code == fault_code(s->cpu, s->access, cause);
+}
+
+static bool leaf_matches(const struct search *s, uint64_t e, unsigned level, uint64_t at,
+                         struct rights r, bool marked)
+{
+    uint64_t inside = pt_span(level) - 1;
+    uint64_t to = (e & PTE_ADDRESS & ~inside) | (s->gva & inside);
+    bool ram;
+
+    if (s->global_only && !(e & PTE_G))
+        return false;
+    if (s->dirty_at != NO_LEAF)
+        return at == s->dirty_at && rights_allow(s->cpu, r, s->access);
+    if (!rights_allow(s->cpu, r, s->access))
+        return same_fault(s, PF_P);
+    if (!marked || !(e & PTE_A) || ((s->access & WALK_WRITE) && !(e & PTE_D)))
+        if (at != s->got->gpa || !(s->access & WALK_WRITE))
+            return false;
+    current(s->m, to, &ram);
+    if (ram)
+        return s->got->kind == OUTCOME_OK && s->got->gpa == to;
+    /* The windows are there for a guest that points at them from a nested-handled table: read-only.
+     */
+    if (to >= cpt_node_window(s->m->cpt).v && s->got->kind == OUTCOME_OK)
+        return !(s->access & WALK_WRITE);
+    return s->got->kind == OUTCOME_NO_RAM;
+}
+
+static bool explore(struct search *s, unsigned level, uint64_t table, struct rights r, bool marked);
+
+/* Go on with `e` as the entry at `at`. `cached`: it is an older value. */
+static bool explore_value(struct search *s, unsigned level, uint64_t at, uint64_t e,
+                          struct rights r, bool marked, bool cached)
+{
+    bool bad = reserved_entry(s->m, s->cpu, e, level);
+
+    if (cached && (!(e & PTE_P) || bad || (!(e & PTE_A) && at != s->got->gpa)))
+        return false;
+    if (!(e & PTE_P))
+        return s->dirty_at == NO_LEAF && same_fault(s, 0);
+    if (bad)
+        return s->dirty_at == NO_LEAF && same_fault(s, PF_P | PF_RSVD);
+    r.writable &= (e & PTE_W) != 0;
+    r.user &= (e & PTE_U) != 0;
+    r.execute &= !(e & PTE_NX);
+    if (pt_is_leaf(e, level, 3))
+        return leaf_matches(s, e, level, at, r, marked);
+    return explore(s, level - 1, e & PTE_ADDRESS, r, marked && ((e & PTE_A) || at == s->got->gpa));
+}
+
+static bool explore(struct search *s, unsigned level, uint64_t table, struct rights r, bool marked)
+{
+    uint64_t at = table + pt_index((gva_t){s->gva}, level) * 8;
+    bool ram;
+    uint64_t e = current(s->m, at, &ram);
+
+    if (s->tried++ > COMBINATIONS_MAX)
+        return true;
+    if (at >= cpt_node_window(s->m->cpt)
+                  .v) /* a nested-handled table that leads to our windows: the guest's
+                         own doing, and nothing but its own memory is there */
+        return true;
+    if (explore_value(s, level, at, e, r, marked, false))
+        return true;
+    for (unsigned i = s->m->changes; i-- > 0 && s->m->change[i].time > s->since;) {
+        if (s->m->change[i].at == at &&
+            explore_value(s, level, at, s->m->change[i].old, r, marked, true))
+            return true;
+    }
+    return false;
+}
+
+static uint64_t invlpg_time(const struct machine *m, unsigned i, uint64_t gva, bool global)
+{
+    uint64_t time = 0;
+    unsigned count = m->invlpgs[i] < 64 ? m->invlpgs[i] : 64;
+
+    for (unsigned n = 0; n < count; n++) {
+        bool tag = global || m->invlpg[i][n].pcid == m->cpu[i].pcid;
+        if (tag && m->invlpg[i][n].page == (gva & ~(PAGE_SIZE - 1)))
+            time = max_u64(time, m->invlpg[i][n].time);
+    }
+    return time;
+}
+
+static bool search(const struct machine *m, unsigned i, uint64_t gva, unsigned access,
+                   const struct outcome *got, uint64_t dirty_at)
+{
+    const struct processor *cpu = &m->cpu[i];
+    struct search s = {m, cpu, gva, access, got, 0, false, dirty_at, 0};
+    uint64_t root = cpu->cpt.cr3 & PTE_ADDRESS;
+    struct rights all = {true, true, true};
+
+    s.since = max_u64(cpu->flushed[cpu->pcid], invlpg_time(m, i, gva, false));
+    if (s.since < m->forgotten)
+        return true; /* the list of changes does not reach back so far */
+    if (explore(&s, m->levels, root, all, true))
+        return true;
+    /* Global translations outlive CR3, and are found under any PCID. */
+    s.global_only = true;
+    s.since = max_u64(cpu->flushed_global, invlpg_time(m, i, gva, true));
+    if (s.since < m->forgotten)
+        return true;
+    for (unsigned r = 0; r < PCIDS; r++) {
+        if (explore(&s, m->levels, (uint64_t)r << PAGE_SHIFT, all, true))
+            return true;
+    }
+    return false;
+}
+
+bool reference_allows(const struct machine *m, unsigned i, uint64_t gva, unsigned access,
+                      const struct outcome *got)
+{
+    return search(m, i, gva, access, got, NO_LEAF);
+}
+
+bool reference_may_dirty(const struct machine *m, unsigned i, uint64_t gva, uint64_t stored,
+                         uint64_t at)
+{
+    const struct outcome none = {.kind = OUTCOME_OK, .gpa = stored};
+
+    return search(m, i, gva, WALK_WRITE, &none, at) ||
+           search(m, i, gva, WALK_WRITE | WALK_USER, &none, at);
+}
