@@ -10,6 +10,9 @@
 
 #define FRAMES_MAX 512u
 
+/* An operation: the page, its frame, the entry, with which the next operation begins. */
+#define TOUCHES 3u
+
 static uint64_t frame[FRAMES_MAX];
 static uint64_t root; /* kept here, as kernels do: reading CR3 may exit */
 
@@ -32,7 +35,7 @@ static void phase(enum tf_phase phase, uint64_t pages, uint64_t frames, uint64_t
 {
     bench_begin("churn", phase);
     churn(pages, frames, ops);
-    bench_end(ops);
+    bench_end_touches(ops, ops * TOUCHES);
     /* Nothing is mapped now: map the region once more, so that there is something to audit. */
     for (uint64_t i = 0; i < pages; i++)
         space_map(root, TEST_BASE + i * PAGE, frame[i % frames], PTE_W);

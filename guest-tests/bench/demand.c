@@ -11,6 +11,10 @@
 #define VECTOR_PF            14
 #define PF_WRITE_NOT_PRESENT 0x2
 
+/* An operation: the page, the cleared frame, the entry, the page again; its frame, to compare; the
+ * entry and the frame, to give it back. */
+#define TOUCHES 7u
+
 static uint64_t root; /* kept here, as kernels do: reading CR3 may exit */
 static uint64_t faults;
 static uint64_t area_pages;
@@ -52,7 +56,7 @@ static void phase(enum tf_phase phase, uint64_t pages, uint64_t rounds)
     bench_begin("demand", phase);
     for (uint64_t n = 0; n < rounds; n++)
         round_trip(pages, false);
-    bench_end(faults);
+    bench_end_touches(faults, faults * TOUCHES);
     CHECK_EQ(faults, pages * rounds, "page faults");
     round_trip(pages, true); /* something to audit */
     bench_audit(TEST_BASE, pages * PAGE, PAGE);

@@ -13,6 +13,15 @@
 #define VECTOR_PF        14
 #define PF_WRITE_PRESENT 0x3
 
+/*
+ * Of each page: the parent's entry and the child's, to share it; the child's read; the parent's
+ * read, then, as its write faults, the entry and the page again. Of each that the child writes: the
+ * page, the entry, the cleared copy, the frame, the copy, the entry, the page; then, as it is
+ * dropped, the entry and the copy.
+ */
+#define TOUCHES_PAGE    6u
+#define TOUCHES_WRITTEN 9u
+
 static uint64_t parent, child;
 static uint64_t current; /* the one in CR3, kept here as kernels do: reading CR3 may exit */
 static uint64_t copies;
@@ -97,10 +106,11 @@ static void fork_once(uint64_t pages, uint64_t written)
 static void phase(enum tf_phase phase, uint64_t pages, uint64_t written, uint64_t ops)
 {
     copies = 0;
+    bench_watch(TEST_BASE, pages * PAGE, PAGE);
     bench_begin("fork", phase);
     for (uint64_t n = 0; n < ops; n++)
         fork_once(pages, written);
-    bench_end(ops);
+    bench_end_touches(ops, ops * (pages * TOUCHES_PAGE + written * TOUCHES_WRITTEN));
     CHECK_EQ(copies, written * ops, "copied pages");
     bench_audit(TEST_BASE, pages * PAGE, PAGE);
 }

@@ -12,6 +12,8 @@
 #define CHANGING_BASE (TEST_BASE + PAGE_1G)
 #define FRAMES        64u
 
+#define TOUCHES_CHANGE 4u /* the entry, the page, the frame, the entry */
+
 static uint64_t frame[FRAMES];
 static uint64_t root; /* kept here, as kernels do: reading CR3 may exit */
 
@@ -34,6 +36,7 @@ static void phase(enum tf_phase phase, uint64_t pages, uint64_t region, uint64_t
 {
     uint64_t random = 1;
 
+    bench_watch(TEST_BASE, pages * PAGE, PAGE);
     bench_begin("mixed", phase);
     for (uint64_t n = 0, changes = 0, left = every; n < ops; n++) {
         uint64_t i = random_below(&random, pages);
@@ -44,7 +47,7 @@ static void phase(enum tf_phase phase, uint64_t pages, uint64_t region, uint64_t
             left = every;
         }
     }
-    bench_end(ops);
+    bench_end_touches(ops, ops + ops / every * TOUCHES_CHANGE);
     bench_audit(TEST_BASE, pages * PAGE, PAGE);
 }
 

@@ -11,6 +11,8 @@
 
 static uint64_t root; /* kept here, as kernels do: reading CR3 may exit */
 
+#define TOUCHES_SWAP 4u /* two entries, mostly of two tables: read both, write both */
+
 /* Pages i and i + half swap their frames: page i holds the value of owner[i]. */
 static uint32_t *owner;
 
@@ -47,12 +49,13 @@ static void phase(enum tf_phase phase, uint64_t pages, uint64_t stable, uint64_t
 {
     uint64_t random = 1;
 
+    bench_watch(TEST_BASE, pages * PAGE, PAGE);
     bench_begin("phases", phase);
     for (uint64_t n = 0; n < bursts; n++) {
         touch(pages, stable, &random);
         remap(pages, n * burst, burst / 2);
     }
-    bench_end(stable * bursts);
+    bench_end_touches(stable * bursts, (stable + burst / 2 * TOUCHES_SWAP) * bursts);
     bench_audit(TEST_BASE, pages * PAGE, PAGE);
 }
 

@@ -43,10 +43,13 @@ static void scan(uint64_t pages, uint64_t round)
 
 static void phase(enum tf_phase phase, uint64_t pages, uint64_t rounds)
 {
+    bench_watch(TEST_BASE, pages * PAGE, PAGE);
     bench_begin("scan", phase);
     for (uint64_t n = 0; n < rounds; n++)
         scan(pages, n);
-    bench_end(pages * rounds);
+    /* Two of four pages, and each page table twice. */
+    uint64_t tables = (pages + ENTRIES - 1) / ENTRIES;
+    bench_end_touches(pages * rounds, rounds * (pages / 2 + 2 * tables));
     bench_audit(TEST_BASE, pages * PAGE, PAGE);
 }
 
