@@ -110,6 +110,8 @@ void bench_end(uint64_t ops); /* one touch an operation */
  * code, stack, the benchmark's own variables, and the upper tables on the way to an entry.
  */
 void bench_end_touches(uint64_t ops, uint64_t touches);
+/* For what the guest timed itself, a part of the time since bench_begin. */
+void bench_end_ticks(uint64_t ops, uint64_t ticks, uint64_t touches);
 /* Before bench_begin, at most 4 times: audit these walks also while the record runs. */
 void bench_watch(uint64_t at, uint64_t bytes, uint64_t step);
 /* Audit the walks for [at, at + bytes) in steps of `step`, for the record that was ended last. */
