@@ -76,6 +76,12 @@ enum tf_call {
      * the processor would at a TLB miss without walk caches, and adds the references to the record
      * that was ended last. Call it while the mappings that were measured are still there. */
     TF_CALL_AUDIT = 3,
+    /* RDI: first address, RSI: bytes, RDX: step in bytes. Said before BEGIN, for the next record
+     * only, at most 4 ranges: the hypervisor audits the range also while the benchmark
+     * runs, so that the record's references are a mean over its time. */
+    TF_CALL_BENCH_WATCH = 4,
+    /* Prints the VM's paging statistics and its map of regions to the console. */
+    TF_CALL_STATS = 5,
 };
 
 enum tf_phase {
@@ -89,6 +95,8 @@ struct tf_bench_result {
     uint64_t ops;
     uint64_t ticks; /* RDTSC, as the guest measured it between BEGIN and END */
     uint64_t ok;    /* 1: every value read was what it had to be */
+    /* Accesses to another page than the access before: the TLB misses that the cost model counts */
+    uint64_t touches;
 };
 
 #define TF_E_CALL  ((uint64_t)-1) /* no such hypercall */

@@ -22,7 +22,7 @@ static void measure(const char *name, enum tf_phase phase, uint64_t ops, void (*
 {
     bench_begin(name, phase);
     run(ops);
-    bench_end(ops);
+    bench_end_touches(ops, 0);
 }
 
 /* `body`, UNROLL times in a loop that counts in R15; the rest are the registers that it loses. */

@@ -13,8 +13,24 @@
 #define VECTOR_PF        14
 #define PF_WRITE_PRESENT 0x3
 
+/*
+ * Of each page: the parent's entry and the child's, to share it; the child's read; the parent's
+ * read, then, as its write faults, the entry and the page again. Of each that the child writes: the
+ * page, the entry, the cleared copy, the frame, the copy, the entry, the page; then, as it is
+ * dropped, the entry and the copy.
+ */
+#define TOUCHES_PAGE    6u
+#define TOUCHES_WRITTEN 9u
+
 static uint64_t parent, child;
+static uint64_t current; /* the one in CR3, kept here as kernels do: reading CR3 may exit */
 static uint64_t copies;
+
+static void switch_to(uint64_t space)
+{
+    current = space;
+    write_cr3(space);
+}
 
 static uint64_t address_of(uint64_t i)
 {
@@ -28,9 +44,9 @@ static bool on_fault(struct trap *trap)
 
     if (trap->vector != VECTOR_PF || trap->error_code != PF_WRITE_PRESENT || at < TEST_BASE)
         return false;
-    volatile uint64_t *entry = space_find(read_cr3(), at, 1);
+    volatile uint64_t *entry = space_find(current, at, 1);
     uint64_t frame = *entry & PTE_ADDRESS;
-    if (read_cr3() == child) {
+    if (current == child) {
         uint64_t copy = page_alloc();
         memcpy((void *)copy, (const void *)frame, PAGE);
         frame = copy;
@@ -51,12 +67,12 @@ static void copy_space(uint64_t pages)
         *entry = shared;
         *space_entry(child, address_of(i), 1) = shared;
     }
-    write_cr3(parent);
+    switch_to(parent);
 }
 
 static void run_child(uint64_t pages, uint64_t written)
 {
-    write_cr3(child);
+    switch_to(child);
     for (uint64_t i = 0; i < written; i++)
         *word_at(address_of(i)) = ~value_of(i);
     for (uint64_t i = 0; i < pages; i++) {
@@ -64,7 +80,7 @@ static void run_child(uint64_t pages, uint64_t written)
         if (*word_at(address_of(i)) != want)
             fail("child: page %u does not hold its value\n", i);
     }
-    write_cr3(parent);
+    switch_to(parent);
 }
 
 static void drop_child(uint64_t written)
@@ -90,10 +106,11 @@ static void fork_once(uint64_t pages, uint64_t written)
 static void phase(enum tf_phase phase, uint64_t pages, uint64_t written, uint64_t ops)
 {
     copies = 0;
+    bench_watch(TEST_BASE, pages * PAGE, PAGE);
     bench_begin("fork", phase);
     for (uint64_t n = 0; n < ops; n++)
         fork_once(pages, written);
-    bench_end(ops);
+    bench_end_touches(ops, ops * (pages * TOUCHES_PAGE + written * TOUCHES_WRITTEN));
     CHECK_EQ(copies, written * ops, "copied pages");
     bench_audit(TEST_BASE, pages * PAGE, PAGE);
 }
@@ -107,7 +124,7 @@ void guest_main(void)
     args_done();
     if (written > pages || pages == 0)
         fail("written must be at most pages, and pages at least 1\n");
-    parent = read_cr3();
+    parent = current = read_cr3();
     for (uint64_t i = 0; i < pages; i++) {
         uint64_t frame = page_alloc();
         *word_at(frame) = value_of(i);

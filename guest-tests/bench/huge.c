@@ -57,6 +57,10 @@ static void touch(uint64_t ops)
 
 static void phase(enum tf_phase phase, uint64_t ops)
 {
+    bench_watch(TEST_BASE, pages * PAGE, PAGE);
+    bench_watch(BASE_2M, large * PAGE_2M, PAGE_2M);
+    if (with_1g)
+        bench_watch(BASE_1G + run, large * PAGE_2M, PAGE_2M);
     bench_begin("huge", phase);
     touch(ops);
     bench_end(with_1g ? ops : ops / 3 * 2);
@@ -71,6 +75,7 @@ static void audit_kind(const char *name, uint64_t at, uint64_t bytes, uint64_t s
 {
     uint64_t sum = 0;
 
+    bench_watch(at, bytes, step);
     bench_begin(name, TF_PHASE_STEADY);
     for (uint64_t offset = 0; offset < bytes; offset += step)
         sum += *word_at(at + offset);

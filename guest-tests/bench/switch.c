@@ -44,6 +44,8 @@ static void phase(enum tf_phase phase, uint64_t spaces, uint64_t pages, uint64_t
 {
     uint64_t random = 1;
 
+    bench_watch(TEST_BASE, pages * PAGE, PAGE);
+    bench_watch(KERNEL_BASE, kernel * PAGE, PAGE);
     bench_begin("switch", phase);
     for (uint64_t n = 0; n < ops; n++) {
         uint64_t s = n % spaces;
@@ -57,7 +59,7 @@ static void phase(enum tf_phase phase, uint64_t spaces, uint64_t pages, uint64_t
                 fail("space %u, kernel page %u: not its value\n", s, k);
         }
     }
-    bench_end(ops);
+    bench_end_touches(ops, ops * ((touches + 1) / 2 * 2));
     bench_audit(TEST_BASE, pages * PAGE, PAGE);
     bench_audit(KERNEL_BASE, kernel * PAGE, PAGE);
 }

@@ -19,6 +19,7 @@ static void touch(uint64_t pages, uint64_t ops, uint64_t *random)
 
 static void phase(enum tf_phase phase, uint64_t pages, uint64_t ops, uint64_t *random)
 {
+    bench_watch(TEST_BASE, pages * PAGE, PAGE);
     bench_begin("touch", phase);
     touch(pages, ops, random);
     bench_end(ops);

@@ -36,14 +36,30 @@ void bench_begin(const char *name, enum tf_phase phase)
     start_ticks = rdtsc();
 }
 
-void bench_end(uint64_t ops)
+void bench_end_ticks(uint64_t ops, uint64_t ticks, uint64_t touches)
 {
-    struct tf_bench_result result = {.ticks = rdtsc() - start_ticks, .ops = ops, .ok = 1};
+    struct tf_bench_result result = {.ticks = ticks, .ops = ops, .ok = 1, .touches = touches};
 
     if (on_twofold())
         must_be_0(hypercall(TF_CALL_BENCH_END, (uint64_t)&result, 0, 0), "BENCH_END");
     print("result bench=%s phase=%s ops=%u ticks=%u ok=1\n", bench_name,
           bench_phase == TF_PHASE_STEADY ? "steady" : "warmup", result.ops, result.ticks);
+}
+
+void bench_end_touches(uint64_t ops, uint64_t touches)
+{
+    bench_end_ticks(ops, rdtsc() - start_ticks, touches);
+}
+
+void bench_end(uint64_t ops)
+{
+    bench_end_touches(ops, ops);
+}
+
+void bench_watch(uint64_t at, uint64_t bytes, uint64_t step)
+{
+    if (on_twofold())
+        must_be_0(hypercall(TF_CALL_BENCH_WATCH, at, bytes, step), "BENCH_WATCH");
 }
 
 void bench_audit(uint64_t at, uint64_t bytes, uint64_t step)

@@ -103,7 +103,17 @@ void traps_init(void);
  * any case bench_end prints "result bench=NAME phase=PHASE ops=N ticks=N ok=1".
  */
 void bench_begin(const char *name, enum tf_phase phase);
-void bench_end(uint64_t ops);
+void bench_end(uint64_t ops); /* one touch an operation */
+/*
+ * Touches are accesses to another page (of 4 KiB) than the access before: what misses in a TLB that
+ * holds one page. Counted are data and the entries of page tables; left out is what any TLB holds:
+ * code, stack, the benchmark's own variables, and the upper tables on the way to an entry.
+ */
+void bench_end_touches(uint64_t ops, uint64_t touches);
+/* For what the guest timed itself, a part of the time since bench_begin. */
+void bench_end_ticks(uint64_t ops, uint64_t ticks, uint64_t touches);
+/* Before bench_begin, at most 4 times: audit these walks also while the record runs. */
+void bench_watch(uint64_t at, uint64_t bytes, uint64_t step);
 /* Audit the walks for [at, at + bytes) in steps of `step`, for the record that was ended last. */
 void bench_audit(uint64_t at, uint64_t bytes, uint64_t step);
 bool on_twofold(void);
