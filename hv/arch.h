@@ -48,6 +48,16 @@ struct walk_registers;
 bool arch_vm_create(struct vm *vm, const struct entry_state *entry, struct why *why);
 void arch_vm_destroy(struct vm *vm);
 
+/* What a compound page table needs of EPT and the processors of `vm`. */
+struct cpt_host;
+struct cpt_host arch_paging_host(struct vm *vm);
+
+/* MAXPHYADDR, and whether 1-GiB pages are there, as guests have them; the largest EPT page, bytes.
+ */
+unsigned arch_physical_bits(void);
+bool arch_has_1g_pages(void);
+uint64_t arch_max_ept_page(void);
+
 /* Run the virtual processor until vm->end is no longer VM_RUNNING. */
 void arch_vcpu_run(struct vcpu *vcpu);
 

@@ -8,8 +8,8 @@
 
 #include "hv/arch.h"
 #include "hv/console.h"
+#include "hv/guest_paging.h"
 #include "hv/memory.h"
-#include "hv/paging/walk.h"
 #include "hv/vm.h"
 
 #define ROWS_MAX    512u
@@ -17,8 +17,11 @@
 #define AUDIT_MAX                                                                                  \
     (1ull << 20) /* addresses of one AUDIT call: a guest must not hold the machine                 \
                   */
-#define CENTS       100u
-#define TABLE_WIDTH 100u /* columns: what a screen of 800 pixels shows */
+#define CENTS             100u
+#define THOUSAND          1000u
+#define SAMPLE_WALKS      16u /* of one sample, spread over the ranges */
+#define PAGE_TABLE_LEVELS 4u
+#define TABLE_WIDTH       100u /* columns: what a screen of 800 pixels shows */
 
 _Static_assert(EXIT_REASONS_MAX * sizeof(uint64_t) <= PAGE_SIZE, "one page holds the counters");
 
@@ -30,6 +33,7 @@ struct row {
     bool ok;
     uint64_t ops;
     uint64_t ticks_per_op, exits_per_op, references; /* hundredths */
+    uint64_t cost;                                   /* modelled, cycles an operation */
     struct {
         const char *reason;
         uint64_t per_op;
@@ -61,28 +65,83 @@ static uint64_t total(const uint64_t *exits)
     return sum;
 }
 
+/* --- the cost model: exits and references, weighted by the settings ------------------------- */
+
+/* References a walk, thousandths: the mean over the time that was measured, or what the audit found
+ * at its end. */
+static uint64_t mean_references(const struct bench *b)
+{
+    if (b->ticks_sampled > 0 && b->references_sampled > 0)
+        return b->references_sampled / b->ticks_sampled;
+    return b->walks > 0 ? b->walk_references * THOUSAND / b->walks : 0;
+}
+
+/* Cycles, hundredths, an operation. */
+static uint64_t modelled_cost(const struct vm *vm)
+{
+    const struct bench *b = &vm->bench;
+    const struct policy_settings *p = &vm->settings->policy;
+    uint64_t exits = total(b->exits) * p->cost_exit;
+    uint64_t walks =
+        b->result.touches / THOUSAND * mean_references(b) * p->cost_reference +
+        b->result.touches % THOUSAND * mean_references(b) * p->cost_reference / THOUSAND;
+
+    return hundredths(exits + walks, b->result.ops);
+}
+
 /* --- a record as JSON ------------------------------------------------------------------------- */
+
+typedef unsigned long long ull;
+
+static void print_fraction(const char *name, uint64_t value, uint64_t scale, bool known)
+{
+    if (known)
+        console_printf(", \"%s\": %llu.%0*llu", name, (ull)(value / scale), scale == CENTS ? 2 : 3,
+                       (ull)(value % scale));
+    else
+        console_printf(", \"%s\": null", name);
+}
+
+static void print_paging(const struct vm *vm)
+{
+    const struct bench *b = &vm->bench;
+
+    console_printf(", \"pt_writes_trapped\": %llu, \"syncs\": %llu, \"promotions\": %llu, "
+                   "\"demotions\": %llu, \"root_changes\": %llu",
+                   (ull)b->paging.table_writes, (ull)(b->paging.syncs + b->paging.dirtied),
+                   (ull)b->paging.promotions, (ull)b->paging.demotions,
+                   (ull)b->paging.root_changes);
+    console_printf(", \"node_bytes\": %llu, \"mapped_bytes\": %llu", (ull)b->counts.node_bytes,
+                   (ull)b->counts.mapped_bytes);
+    bool sampled = b->ticks_sampled > 0 && b->references_sampled > 0;
+    print_fraction("walk_refs_mean", mean_references(b), THOUSAND, sampled);
+    if (sampled)
+        console_printf(", \"walks_by\": {\"shadow\": %llu, \"mixed\": %llu, \"nested\": %llu}",
+                       (ull)(b->share_sampled[BENCH_BY_SHADOW] / b->ticks_sampled),
+                       (ull)(b->share_sampled[BENCH_MIXED] / b->ticks_sampled),
+                       (ull)(b->share_sampled[BENCH_BY_NESTED] / b->ticks_sampled));
+    console_printf(", \"touches\": %llu", (ull)b->result.touches);
+    print_fraction("modelled_cost", modelled_cost(vm), CENTS,
+                   b->result.ops > 0 && (b->result.touches == 0 || mean_references(b) > 0));
+}
 
 static void print_record(const struct vm *vm)
 {
     const struct bench *b = &vm->bench;
-    uint64_t references = hundredths(b->walk_references, b->walks);
 
     console_printf(
         "@bench {\"bench\": \"%s\", \"vm\": \"%s\", \"phase\": \"%s\", \"paging\": \"%s\", "
         "\"ept_page\": \"%s\", \"vcpus\": %u, ",
         b->name, vm->settings->name, phase_name(b->phase), paging_mode_name(vm->settings->paging),
         page_size_name(vm->settings->ept_page), vm->settings->cpus);
+    if (vm->settings->paging == PAGING_COMPOUND)
+        console_printf("\"policy\": \"%s\", ", policy_name(vm->settings->policy.kind));
     console_printf("\"ops\": %llu, \"ticks\": %llu, \"exits\": %llu, \"exits_by\": ",
-                   (unsigned long long)b->result.ops, (unsigned long long)b->result.ticks,
-                   (unsigned long long)total(b->exits));
+                   (ull)b->result.ops, (ull)b->result.ticks, (ull)total(b->exits));
     vm_print_exits(b->exits);
-    if (b->walks > 0)
-        console_printf(", \"walk_refs\": %llu.%02llu", (unsigned long long)references / CENTS,
-                       (unsigned long long)references % CENTS);
-    else
-        console_printf(", \"walk_refs\": null");
-    console_printf(", \"walks_audited\": %llu, \"ok\": %s}\n", (unsigned long long)b->walks,
+    print_fraction("walk_refs", hundredths(b->walk_references, b->walks), CENTS, b->walks > 0);
+    print_paging(vm);
+    console_printf(", \"walks_audited\": %llu, \"ok\": %s}\n", (ull)b->walks,
                    b->result.ok ? "true" : "false");
 }
 
@@ -127,9 +186,30 @@ static void keep_row(const struct vm *vm)
         .ticks_per_op = hundredths(b->result.ticks, b->result.ops),
         .exits_per_op = hundredths(total(b->exits), b->result.ops),
         .references = hundredths(b->walk_references, b->walks),
+        .cost = modelled_cost(vm) / CENTS,
     };
     memcpy(row->name, b->name, sizeof(row->name));
     find_top(row, b->exits, b->result.ops);
+}
+
+/* What the compound page table did between BEGIN and now. */
+static void end_counting(struct vm *vm)
+{
+    struct bench *b = &vm->bench;
+
+    bench_sample(&vm->vcpu);
+    if (!vm->paging.cpt)
+        return;
+    const struct cpt_stats *now = cpt_stats(vm->paging.cpt);
+    b->paging = (struct cpt_stats){
+        .table_writes = now->table_writes - b->paging.table_writes,
+        .syncs = now->syncs - b->paging.syncs,
+        .dirtied = now->dirtied - b->paging.dirtied,
+        .promotions = now->promotions - b->paging.promotions,
+        .demotions = now->demotions - b->paging.demotions,
+        .root_changes = now->root_changes - b->paging.root_changes,
+    };
+    b->counts = cpt_count(vm->paging.cpt);
 }
 
 static void close_record(struct vm *vm)
@@ -142,6 +222,7 @@ static void close_record(struct vm *vm)
         for (unsigned i = 0; i < EXIT_REASONS_MAX; i++)
             b->exits[i] = vm->vcpu.exits[i] - b->exits[i];
         b->result = (struct tf_bench_result){0};
+        end_counting(vm);
     }
     any_failed |= !b->result.ok;
     print_record(vm);
@@ -150,6 +231,8 @@ static void close_record(struct vm *vm)
 }
 
 /* --- hypercalls ------------------------------------------------------------------------------- */
+
+static void begin_samples(struct vcpu *vcpu);
 
 bool bench_init(struct bench *bench)
 {
@@ -188,6 +271,9 @@ uint64_t bench_begin(struct vcpu *vcpu, const char *name, enum tf_phase phase)
     b->phase = phase;
     b->walks = 0;
     b->walk_references = 0;
+    b->counts = (struct cpt_counts){0};
+    b->paging = vcpu->vm->paging.cpt ? *cpt_stats(vcpu->vm->paging.cpt) : (struct cpt_stats){0};
+    begin_samples(vcpu);
     b->state = BENCH_RUNNING;
     /* BEGIN itself is counted already, END is not yet when it looks: neither is in the difference.
      */
@@ -205,29 +291,109 @@ uint64_t bench_end(struct vcpu *vcpu, const struct tf_bench_result *result)
         b->exits[i] = vcpu->exits[i] - b->exits[i];
     b->exits[arch_exit_hypercall]--; /* this call */
     b->result = *result;
+    end_counting(vcpu->vm);
+    b->watches = 0;
     b->state = BENCH_ENDED;
     return 0;
+}
+
+static bool range_is_good(gva_t from, uint64_t bytes, uint64_t step)
+{
+    return step > 0 && bytes / step <= AUDIT_MAX && from.v + bytes >= from.v;
 }
 
 uint64_t bench_audit(struct vcpu *vcpu, gva_t from, uint64_t bytes, uint64_t step)
 {
     struct bench *b = &vcpu->vm->bench;
-    struct walk_registers registers;
-    struct walk_memory memory;
 
     if (b->state != BENCH_ENDED)
         return TF_E_STATE;
-    if (step == 0 || bytes / step > AUDIT_MAX || from.v + bytes < from.v)
+    if (!range_is_good(from, bytes, step))
         return TF_E_VALUE;
-    arch_walk_setup(vcpu, &registers, &memory);
     for (uint64_t offset = 0; offset < bytes; offset += step) {
-        struct walk_result result = walk(&memory, &registers, gva_add(from, offset), WALK_NO_CHECK);
-        if (result.status != WALK_OK)
+        struct cpt_audit audit;
+        if (!guest_paging_audit(vcpu, gva_add(from, offset), &audit))
             return TF_E_FAULT;
         b->walks++;
-        b->walk_references += result.references;
+        b->walk_references += audit.references;
     }
     return 0;
+}
+
+uint64_t bench_watch(struct vcpu *vcpu, gva_t from, uint64_t bytes, uint64_t step)
+{
+    struct bench *b = &vcpu->vm->bench;
+
+    if (b->state == BENCH_RUNNING)
+        return TF_E_STATE;
+    if (!range_is_good(from, bytes, step) || bytes < step || b->watches == TF_BENCH_WATCHES)
+        return TF_E_VALUE;
+    b->watch[b->watches].from = from;
+    b->watch[b->watches].bytes = bytes;
+    b->watch[b->watches++].step = step;
+    return 0;
+}
+
+/* --- samples ---------------------------------------------------------------------------------- */
+
+/* Where the n-th walk of a sample goes: the ranges in turn, evenly spread over each. */
+static gva_t sample_address(const struct bench *b, unsigned n)
+{
+    unsigned w = n % b->watches;
+    uint64_t steps = b->watch[w].bytes / b->watch[w].step;
+
+    return gva_add(b->watch[w].from, steps * n / SAMPLE_WALKS * b->watch[w].step);
+}
+
+static void take_sample(struct vcpu *vcpu)
+{
+    struct bench *b = &vcpu->vm->bench;
+    uint64_t references = 0, share[BENCH_CLASSES] = {0};
+    unsigned walks = 0;
+
+    for (unsigned n = 0; n < SAMPLE_WALKS; n++) {
+        struct cpt_audit audit;
+        if (!guest_paging_audit(vcpu, sample_address(b, n), &audit))
+            continue;
+        walks++;
+        references += audit.references;
+        bool nested = audit.switched == PAGE_TABLE_LEVELS;
+        share[nested ? BENCH_BY_NESTED : audit.switched ? BENCH_MIXED : BENCH_BY_SHADOW]++;
+    }
+    if (walks == 0) /* nothing is mapped just now: as before */
+        return;
+    b->sample_references = references * THOUSAND / walks;
+    for (unsigned i = 0; i < BENCH_CLASSES; i++)
+        b->sample_share[i] = share[i] * THOUSAND / walks;
+}
+
+static void begin_samples(struct vcpu *vcpu)
+{
+    struct bench *b = &vcpu->vm->bench;
+
+    b->sampled = time_now();
+    b->sample_references = b->ticks_sampled = b->references_sampled = 0;
+    memset(b->share_sampled, 0, sizeof(b->share_sampled));
+    if (b->watches > 0)
+        take_sample(vcpu);
+}
+
+void bench_sample(struct vcpu *vcpu)
+{
+    struct bench *b = &vcpu->vm->bench;
+
+    if (b->state != BENCH_RUNNING || b->watches == 0)
+        return;
+    uint64_t now = time_now();
+    uint64_t passed = now - b->sampled;
+    if (b->sample_references > 0) {
+        b->ticks_sampled += passed;
+        b->references_sampled += passed * b->sample_references;
+        for (unsigned i = 0; i < BENCH_CLASSES; i++)
+            b->share_sampled[i] += passed * b->sample_share[i];
+    }
+    b->sampled = now;
+    take_sample(vcpu);
 }
 
 /* --- the table -------------------------------------------------------------------------------- */
@@ -258,6 +424,7 @@ static void print_row(const struct row *row)
         append(line, "%2llu.%02llu ", HUNDREDTHS(row->references));
     else
         append(line, "%5s ", "-");
+    append(line, "%7llu ", (ull)row->cost);
     append(line, "%-4s", row->ok ? "ok" : "FAIL");
     for (unsigned n = 0; n < TOP_REASONS && row->top[n].per_op > 0; n++)
         append(line, " %s %llu.%02llu", row->top[n].reason, HUNDREDTHS(row->top[n].per_op));
@@ -268,8 +435,9 @@ void bench_print_table(void)
 {
     if (row_count == 0)
         return;
-    console_printf("\n%-19s %-6s %-8s %-3s %7s %10s %7s %5s %-4s %s\n", "benchmark", "phase",
-                   "paging", "ept", "ops", "ticks/op", "exits", "refs", "ok", "exits by reason");
+    console_printf("\n%-19s %-6s %-8s %-3s %7s %10s %7s %5s %7s %-4s %s\n", "benchmark", "phase",
+                   "paging", "ept", "ops", "ticks/op", "exits", "refs", "cost", "ok",
+                   "exits by reason");
     for (unsigned i = 0; i < row_count; i++)
         print_row(&rows[i]);
     if (rows_lost)

@@ -8,10 +8,14 @@
 #define HV_BENCH_H
 
 #include "hv/guest_abi.h"
+#include "hv/paging/compound.h"
 #include "hv/types.h"
 
 struct vm;
 struct vcpu;
+
+/* How a walk goes: by nodes alone, by nodes and then guest tables, by guest tables alone. */
+enum bench_class { BENCH_BY_SHADOW, BENCH_MIXED, BENCH_BY_NESTED, BENCH_CLASSES };
 
 enum bench_state {
     BENCH_IDLE,
@@ -28,6 +32,19 @@ struct bench {
     uint64_t *exits; /* by reason: the counters at BEGIN, then the difference; one page */
     uint64_t walks;  /* audited walks */
     uint64_t walk_references;
+    struct cpt_stats paging;  /* at BEGIN, then the difference */
+    struct cpt_counts counts; /* at END */
+    /* Ranges that are sampled while the benchmark runs, and the samples so far, weighted by time.
+     */
+    struct {
+        gva_t from;
+        uint64_t bytes, step;
+    } watch[TF_BENCH_WATCHES];
+    unsigned watches;
+    uint64_t sampled;                     /* TSC of the last sample */
+    uint64_t sample_references;           /* thousandths, of that sample; 0: nothing is mapped */
+    uint64_t sample_share[BENCH_CLASSES]; /* thousandths, likewise */
+    uint64_t ticks_sampled, references_sampled, share_sampled[BENCH_CLASSES]; /* sums */
 };
 
 /* False when there is no memory for the counters. */
@@ -40,6 +57,10 @@ void bench_finish(struct vm *vm);
 uint64_t bench_begin(struct vcpu *vcpu, const char *name, enum tf_phase phase);
 uint64_t bench_end(struct vcpu *vcpu, const struct tf_bench_result *result);
 uint64_t bench_audit(struct vcpu *vcpu, gva_t from, uint64_t bytes, uint64_t step);
+uint64_t bench_watch(struct vcpu *vcpu, gva_t from, uint64_t bytes, uint64_t step);
+
+/* The time since the last sample goes to what that one found; take the next one. */
+void bench_sample(struct vcpu *vcpu);
 
 /* Print the table of all records so far. */
 void bench_print_table(void);

@@ -90,6 +90,7 @@ enum tf_phase {
 };
 
 #define TF_BENCH_NAME_MAX 32
+#define TF_BENCH_WATCHES  4 /* ranges of one record */
 
 struct tf_bench_result {
     uint64_t ops;

@@ -2,6 +2,7 @@
 /* Hypercalls: the numbers and structures of hv/guest_abi.h, for the real work of others. */
 #include "hv/arch.h"
 #include "hv/guest_abi.h"
+#include "hv/guest_paging.h"
 #include "hv/vm.h"
 
 /* Where the calling convention has its words: encodings of RAX, RDX, RSI, RDI. */
@@ -46,6 +47,13 @@ void hypercall(struct vcpu *vcpu)
         break;
     case TF_CALL_AUDIT:
         gpr[CALL_RESULT] = bench_audit(vcpu, gva(gpr[CALL_ARG0]), gpr[CALL_ARG1], gpr[CALL_ARG2]);
+        break;
+    case TF_CALL_BENCH_WATCH:
+        gpr[CALL_RESULT] = bench_watch(vcpu, gva(gpr[CALL_ARG0]), gpr[CALL_ARG1], gpr[CALL_ARG2]);
+        break;
+    case TF_CALL_STATS:
+        guest_paging_print(vcpu->vm);
+        gpr[CALL_RESULT] = 0;
         break;
     default:
         gpr[CALL_RESULT] = TF_E_CALL;

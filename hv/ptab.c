@@ -195,3 +195,17 @@ struct ptab_leaf ptab_lookup(const struct ptab *ptab, uint64_t at)
         .to = hpa((entry & PTAB_ADDRESS_MASK & ~(ptab_span(level) - 1)) + inside),
     };
 }
+
+uint64_t *ptab_entry(struct ptab *ptab, uint64_t at, unsigned level)
+{
+    uint64_t *entry = table_of(ptab, ptab->root.v) + slot_of(at, ptab->levels);
+
+    for (unsigned l = ptab->levels; l > level; l--) {
+        if (is_present(ptab, *entry) && is_leaf(*entry, l))
+            return NULL;
+        if (!is_present(ptab, *entry) && !make_table(ptab, entry, l))
+            return NULL;
+        entry = table_of(ptab, *entry) + slot_of(at, l - 1);
+    }
+    return entry;
+}

@@ -70,6 +70,10 @@ bool ptab_change(struct ptab *ptab, uint64_t from, uint64_t size, uint64_t clear
 /* Unmap [from, from + size), splitting larger leaves. False as in ptab_map. */
 bool ptab_unmap(struct ptab *ptab, uint64_t from, uint64_t size);
 
+/* The entry of `level` for `at`, made with the tables above it. NULL without memory, or below a
+ * leaf. */
+uint64_t *ptab_entry(struct ptab *ptab, uint64_t at, unsigned level);
+
 struct ptab_leaf {
     bool present;
     unsigned level; /* of the entry at which the walk ended: it read levels - level + 1 entries */

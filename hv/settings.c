@@ -16,6 +16,17 @@
 #define MEMORY_MAX       (1ull << 46)
 #define TIME_LIMIT_MAX_S (365u * 24 * 3600)
 #define MS_PER_S         1000u
+#define US_PER_MS        1000u
+
+#define SHADOW_MEMORY_MIN KIB(64)
+#define SHADOW_MEMORY_MAX GIB(16)
+
+#define INTERVAL_DEFAULT_US 500u
+#define INTERVAL_MIN_US     100u
+#define INTERVAL_MAX_US     10000000u
+#define COUNT_MAX           1000000u
+#define TRACE_DEFAULT       1024u
+#define TRACE_MAX           1048576u
 
 #define LETTERS_AND_DIGITS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 #define NAME_CHARACTERS    LETTERS_AND_DIGITS "-_."
@@ -85,7 +96,11 @@ static const char *const self_test_names[] = {
     [SELF_TEST_STACK_SMASH] = "stack_smash",
 };
 
-static const char *const paging_names[] = {[PAGING_NESTED] = "nested"};
+static const char *const paging_names[] = {
+    [PAGING_NESTED] = "nested",
+    [PAGING_SHADOW] = "shadow",
+    [PAGING_COMPOUND] = "compound",
+};
 
 static const struct {
     const char *name;
@@ -219,29 +234,52 @@ static bool read_module(struct parser *p, const char *value)
     return true;
 }
 
-static bool read_memory(struct parser *p, const char *value)
+/* A number and K, M or G, in bytes. False on overflow of 64 TiB too: it has said so. */
+static bool read_bytes(struct parser *p, const char *name, const char *value, uint64_t *bytes)
 {
-    uint64_t number, unit;
+    static const struct {
+        const char *name;
+        uint64_t bytes;
+    } units[] = {{"K", KIB(1)}, {"M", MIB(1)}, {"G", GIB(1)}};
+    uint64_t number;
     const char *rest;
 
-    if (!read_number(value, &number, &rest))
-        return fail(p, "memory = %s: must be a number and K, M or G", value);
-    if (strcmp(rest, "K") == 0)
-        unit = KIB(1);
-    else if (strcmp(rest, "M") == 0)
-        unit = MIB(1);
-    else if (strcmp(rest, "G") == 0)
-        unit = GIB(1);
-    else
-        return fail(p, "memory = %s: must be a number and K, M or G", value);
-    if (number > MEMORY_MAX / unit)
-        return fail(p, "memory = %s: more than 64 TiB", value);
-    number *= unit;
-    if (number < MEMORY_MIN)
+    if (read_number(value, &number, &rest)) {
+        for (size_t i = 0; i < ARRAY_SIZE(units); i++) {
+            if (strcmp(rest, units[i].name) != 0)
+                continue;
+            if (number > MEMORY_MAX / units[i].bytes)
+                return fail(p, "%s = %s: more than 64 TiB", name, value);
+            *bytes = number * units[i].bytes;
+            return true;
+        }
+    }
+    return fail(p, "%s = %s: must be a number and K, M or G", name, value);
+}
+
+static bool read_memory(struct parser *p, const char *value)
+{
+    uint64_t bytes;
+
+    if (!read_bytes(p, "memory", value, &bytes))
+        return false;
+    if (bytes < MEMORY_MIN)
         return fail(p, "memory = %s: less than 1M", value);
-    if (!is_aligned(number, PAGE_SIZE))
+    if (!is_aligned(bytes, PAGE_SIZE))
         return fail(p, "memory = %s: not a multiple of 4K", value);
-    p->vm->memory = number;
+    p->vm->memory = bytes;
+    return true;
+}
+
+static bool read_shadow_memory(struct parser *p, const char *value)
+{
+    uint64_t bytes;
+
+    if (!read_bytes(p, "shadow_memory", value, &bytes))
+        return false;
+    if (bytes < SHADOW_MEMORY_MIN || bytes > SHADOW_MEMORY_MAX || !is_aligned(bytes, 2 * PAGE_SIZE))
+        return fail(p, "shadow_memory = %s: must be 64K to 16G, a multiple of 8K", value);
+    p->vm->shadow_memory = bytes;
     return true;
 }
 
@@ -253,9 +291,108 @@ static bool read_paging(struct parser *p, const char *value)
         p->vm->paging = (enum paging_mode)found;
         return true;
     }
-    if (strcmp(value, "shadow") == 0 || strcmp(value, "compound") == 0)
-        return fail(p, "paging = %s: not available in this version; only nested is", value);
-    return fail(p, "paging = %s: must be nested", value);
+    return fail(p, "paging = %s: must be nested, shadow or compound", value);
+}
+
+static bool read_policy(struct parser *p, const char *value)
+{
+    for (unsigned i = 0; i < POLICY_KINDS; i++) {
+        if (strcmp(policy_name((enum policy_kind)i), value) == 0) {
+            p->vm->policy.kind = (enum policy_kind)i;
+            return true;
+        }
+    }
+    return fail(p, "policy = %s: must be cost, threshold or static", value);
+}
+
+static bool read_interval(struct parser *p, const char *value)
+{
+    uint64_t number;
+    const char *rest;
+
+    if (!read_number(value, &number, &rest) || (strcmp(rest, "us") != 0 && strcmp(rest, "ms") != 0))
+        return fail(p, "interval = %s: must be a number and us or ms", value);
+    uint64_t us = number * (strcmp(rest, "ms") == 0 ? US_PER_MS : 1);
+    if (number > INTERVAL_MAX_US || us < INTERVAL_MIN_US || us > INTERVAL_MAX_US)
+        return fail(p, "interval = %s: must be 100us to 10000ms", value);
+    p->vm->interval_us = us;
+    return true;
+}
+
+/* A plain number within [least, most]. */
+static bool read_count(struct parser *p, const char *name, const char *value, uint64_t least,
+                       uint64_t most, uint64_t *count)
+{
+    uint64_t number;
+    const char *rest;
+
+    if (!read_number(value, &number, &rest) || *rest || number < least || number > most)
+        return fail(p, "%s = %s: must be a number from %llu to %llu", name, value,
+                    (unsigned long long)least, (unsigned long long)most);
+    *count = number;
+    return true;
+}
+
+static bool read_count32(struct parser *p, const char *name, const char *value, uint64_t least,
+                         uint64_t most, uint32_t *count)
+{
+    uint64_t number = 0;
+
+    if (!read_count(p, name, value, least, most, &number))
+        return false;
+    *count = (uint32_t)number;
+    return true;
+}
+
+static bool read_switch_level(struct parser *p, const char *value)
+{
+    return read_count32(p, "switch_level", value, 0, 4, &p->vm->policy.switch_level);
+}
+
+static bool read_demote_writes(struct parser *p, const char *value)
+{
+    return read_count32(p, "demote_writes", value, 1, COUNT_MAX, &p->vm->policy.demote_writes);
+}
+
+static bool read_promote_unchanged(struct parser *p, const char *value)
+{
+    return read_count32(p, "promote_unchanged", value, 1, COUNT_MAX,
+                        &p->vm->policy.promote_unchanged);
+}
+
+static bool read_quick_return(struct parser *p, const char *value)
+{
+    return read_count32(p, "quick_return", value, 0, COUNT_MAX, &p->vm->policy.quick_return);
+}
+
+static bool read_root_age(struct parser *p, const char *value)
+{
+    return read_count32(p, "root_age", value, 0, COUNT_MAX, &p->vm->policy.root_age);
+}
+
+static bool read_cost_exit(struct parser *p, const char *value)
+{
+    return read_count32(p, "cost_exit", value, 0, COUNT_MAX, &p->vm->policy.cost_exit);
+}
+
+static bool read_cost_reference(struct parser *p, const char *value)
+{
+    return read_count32(p, "cost_reference", value, 0, COUNT_MAX, &p->vm->policy.cost_reference);
+}
+
+static bool read_walk_ticks(struct parser *p, const char *value)
+{
+    return read_count32(p, "walk_ticks", value, 1, COUNT_MAX, &p->vm->policy.walk_ticks);
+}
+
+static bool read_stress(struct parser *p, const char *value)
+{
+    return read_count32(p, "stress", value, 0, COUNT_MAX, &p->vm->stress);
+}
+
+static bool read_seed(struct parser *p, const char *value)
+{
+    return read_count(p, "seed", value, 0, ~0ull, &p->vm->seed);
 }
 
 static bool read_ept_page(struct parser *p, const char *value)
@@ -271,7 +408,7 @@ static bool read_ept_page(struct parser *p, const char *value)
 
 static bool read_cpus(struct parser *p, const char *value)
 {
-    uint64_t number;
+    uint64_t number = 0;
     const char *rest;
 
     if (!read_number(value, &number, &rest) || *rest || number == 0)
@@ -304,12 +441,40 @@ static const struct key global_keys[] = {
     {"self_test", read_self_test, false},
 };
 
+static bool read_trace(struct parser *p, const char *value)
+{
+    if (!read_count32(p, "trace", value, 0, TRACE_MAX, &p->vm->trace))
+        return false;
+    if (p->vm->trace & (p->vm->trace - 1))
+        return fail(p, "trace = %s: must be a power of two, or 0", value);
+    return true;
+}
+
 static const struct key vm_keys[] = {
-    {"image", read_image, false},   {"args", read_args, false},
-    {"module", read_module, true},  {"memory", read_memory, false},
-    {"paging", read_paging, false}, {"ept_page", read_ept_page, false},
-    {"cpus", read_cpus, false},     {"time_limit", read_time_limit, false},
+    {"image", read_image, false},
+    {"args", read_args, false},
+    {"module", read_module, true},
+    {"memory", read_memory, false},
+    {"paging", read_paging, false},
+    {"shadow_memory", read_shadow_memory, false},
+    {"policy", read_policy, false},
+    {"switch_level", read_switch_level, false},
+    {"interval", read_interval, false},
+    {"demote_writes", read_demote_writes, false},
+    {"promote_unchanged", read_promote_unchanged, false},
+    {"quick_return", read_quick_return, false},
+    {"root_age", read_root_age, false},
+    {"cost_exit", read_cost_exit, false},
+    {"cost_reference", read_cost_reference, false},
+    {"walk_ticks", read_walk_ticks, false},
+    {"stress", read_stress, false},
+    {"seed", read_seed, false},
+    {"trace", read_trace, false},
+    {"ept_page", read_ept_page, false},
+    {"cpus", read_cpus, false},
+    {"time_limit", read_time_limit, false},
 };
+_Static_assert(ARRAY_SIZE(vm_keys) <= 64, "keys_seen has a bit for each");
 
 /* What the section that ends here must have had. */
 static bool end_section(struct parser *p)
@@ -335,7 +500,11 @@ static bool begin_vm(struct parser *p, const char *name)
     *p->vm = (struct vm_settings){
         .line = p->line,
         .memory = MEMORY_DEFAULT,
-        .paging = PAGING_NESTED,
+        .paging = PAGING_COMPOUND,
+        .policy = policy_default,
+        .interval_us = INTERVAL_DEFAULT_US,
+        .seed = 1,
+        .trace = TRACE_DEFAULT,
         .ept_page = PAGE_SIZE_1G,
         .cpus = 1,
     };

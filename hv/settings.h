@@ -12,8 +12,13 @@
  *   args = pages=4096         the image's command line
  *   module = initrd.img       a module for the guest, with optional arguments after it; may repeat
  *   memory = 64M              K, M or G; at least 1M
- *   paging = nested           how guest memory is translated
+ *   paging = compound         how guest memory is translated: nested | shadow | compound
  *   ept_page = 1g             the largest EPT page: 4k | 2m | 1g
+ *   shadow_memory = 4M        for nodes; default: a 64th of the memory, at least 2M
+ *   policy = cost             of compound paging: cost | threshold | static
+ *   stress = N                debug: a forced promotion or demotion every N exits or so; seed = N
+ *   trace = 1024              events that are kept for @trace records; a power of two, or 0
+ *   ...                       further keys of the policy: struct policy_settings, docs/paging.md
  *   cpus = 1
  *   time_limit = 60s          ms or s of the machine's time; none by default
  *
@@ -25,6 +30,7 @@
 #define HV_SETTINGS_H
 
 #include "hv/module.h"
+#include "hv/paging/policy.h"
 #include "hv/types.h"
 #include "hv/why.h"
 
@@ -70,7 +76,9 @@ enum self_test {
 };
 
 enum paging_mode {
-    PAGING_NESTED,
+    PAGING_NESTED,   /* EPT alone */
+    PAGING_SHADOW,   /* every root in SHADOW as far as it goes: the faithful baseline */
+    PAGING_COMPOUND, /* the policy decides */
 };
 
 struct vm_module {
@@ -87,7 +95,13 @@ struct vm_settings {
     unsigned module_count;
     uint64_t memory; /* bytes, a multiple of 4 KiB; default 64 MiB */
     enum paging_mode paging;
-    uint64_t ept_page; /* PAGE_SIZE, PAGE_SIZE_2M or PAGE_SIZE_1G; default PAGE_SIZE_1G */
+    uint64_t ept_page;      /* PAGE_SIZE, PAGE_SIZE_2M or PAGE_SIZE_1G; default PAGE_SIZE_1G */
+    uint64_t shadow_memory; /* bytes of nodes, a multiple of 2 MiB; 0: the default */
+    struct policy_settings policy;
+    uint64_t interval_us; /* of the profiler */
+    uint32_t stress;      /* 0: none */
+    uint64_t seed;
+    uint32_t trace; /* events that the trace keeps: a power of two, or 0 */
     unsigned cpus;
     uint64_t time_limit_ms; /* 0: none */
 };

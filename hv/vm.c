@@ -8,6 +8,7 @@
 
 #include "hv/arch.h"
 #include "hv/console.h"
+#include "hv/guest_paging.h"
 #include "hv/memory.h"
 
 #define MS_PER_SECOND 1000u
@@ -104,6 +105,7 @@ static void print_stats(const struct vm *vm)
         (unsigned long long)time_hz());
     console_printf("\"exits\": %llu, \"exits_by\": ", (unsigned long long)vm->vcpu.exit_count);
     vm_print_exits(vm->vcpu.exits);
+    guest_paging_print_json(vm);
     console_printf("}\n");
 }
 
@@ -143,26 +145,30 @@ static void print_end(const struct vm *vm)
 /* --- life ------------------------------------------------------------------------------------- */
 
 /*
- * RAM in one run, aligned to the largest page that it holds, so that EPT can use large pages. The
- * guest finds zeros in it, and nothing that an earlier one left.
+ * RAM in one run, aligned to the largest page that it holds, so that EPT can use large pages, with
+ * the nodes behind it. The guest finds zeros in it, and nothing that an earlier one left.
  */
 static bool allocate_ram(struct vm *vm, struct why *why)
 {
-    uint64_t size = vm->settings->memory;
-    uint64_t align = size >= PAGE_SIZE_1G ? PAGE_SIZE_1G : PAGE_SIZE_2M;
+    uint64_t sizes[2];
+    unsigned count = guest_paging_block_sizes(vm->settings, sizes);
 
-    vm->ram_base = frames_alloc(&host_frames, size, align);
-    if (hpa_is_none(vm->ram_base) && align > PAGE_SIZE_2M) {
-        log_line("%s: no RAM run aligned to 1 GiB; 2-MiB pages it is", vm->settings->name);
-        vm->ram_base = frames_alloc(&host_frames, size, PAGE_SIZE_2M);
+    for (unsigned i = 0; i < count && hpa_is_none(vm->ram_base); i++) {
+        uint64_t align = sizes[i] >= PAGE_SIZE_1G ? PAGE_SIZE_1G : PAGE_SIZE_2M;
+        vm->block_size = sizes[i];
+        vm->ram_base = frames_alloc(&host_frames, sizes[i], align);
+        if (hpa_is_none(vm->ram_base) && align > PAGE_SIZE_2M && i == count - 1) {
+            log_line("%s: no RAM run aligned to 1 GiB; 2-MiB pages it is", vm->settings->name);
+            vm->ram_base = frames_alloc(&host_frames, sizes[i], PAGE_SIZE_2M);
+        }
     }
     if (hpa_is_none(vm->ram_base))
         return why_set(why,
                        "memory = %llu MiB, but the largest free run of the machine has %llu MiB",
-                       (unsigned long long)size >> 20,
+                       (unsigned long long)vm->settings->memory >> 20,
                        (unsigned long long)frames_largest(&host_frames, PAGE_SIZE_2M) >> 20);
-    memset(host_ptr(vm->ram_base), 0, size);
-    vm->ram = guest_ram_layout(host_ptr(vm->ram_base), size);
+    memset(host_ptr(vm->ram_base), 0, vm->block_size);
+    vm->ram = guest_ram_layout(host_ptr(vm->ram_base), vm->settings->memory);
     return true;
 }
 
@@ -185,7 +191,7 @@ static bool create(struct vm *vm, const struct module_list *modules, struct why 
         return why_set(why, "no memory for counters");
     return allocate_ram(vm, why) &&
            load_guest(vm->settings, modules, time_hz(), &vm->ram, &entry, why) &&
-           arch_vm_create(vm, &entry, why);
+           arch_vm_create(vm, &entry, why) && guest_paging_create(vm, why);
 }
 
 static void destroy(struct vm *vm)
@@ -193,8 +199,9 @@ static void destroy(struct vm *vm)
     bench_finish(vm);
     if (vm->arch)
         arch_vm_destroy(vm);
+    guest_paging_destroy(vm);
     if (!hpa_is_none(vm->ram_base))
-        frames_free(&host_frames, vm->ram_base, vm->settings->memory);
+        frames_free(&host_frames, vm->ram_base, vm->block_size);
 }
 
 /* True when the guest ended by itself and said that all is well: status 0, or the 1 of a debug exit
@@ -228,7 +235,10 @@ static bool run(struct vm *vm, const struct vm_settings *settings,
     }
     bench_finish(vm);
     print_end(vm);
+    if (vm->paging.cpt)
+        guest_paging_print(vm);
     print_stats(vm);
+    guest_paging_print_trace(vm);
     bool well = ended_well(vm);
     destroy(vm);
     return well;

@@ -13,6 +13,7 @@
 #include "hv/dev/devices.h"
 #include "hv/loader.h"
 #include "hv/module.h"
+#include "hv/paging/compound.h"
 #include "hv/settings.h"
 #include "hv/types.h"
 #include "hv/why.h"
@@ -37,15 +38,27 @@ struct vcpu {
     struct vm *vm;
     struct arch_vcpu *arch;
     unsigned index;
+    struct cpt_cpu cpt; /* with paging = shadow or compound */
     uint64_t exit_count;
     uint64_t exits[EXIT_REASONS_MAX]; /* by reason; counted before the handler runs */
 };
 _Static_assert(offsetof(struct vcpu, gpr) == 0, "vmentry.S relies on it");
 
+/* The compound page table of a VM and the memory that it has (guest_paging.h). */
+struct guest_paging {
+    struct cpt *cpt; /* NULL with paging = nested */
+    struct cpt_memory memory;
+    size_t book_pages;
+    struct trace trace;
+    uint64_t started; /* TSC */
+};
+
 struct vm {
     const struct vm_settings *settings;
     struct guest_ram ram;
-    hpa_t ram_base; /* of the block that holds all RAM */
+    hpa_t ram_base;      /* of the block that holds all RAM, and behind it COMPOUND's nodes */
+    uint64_t block_size; /* bytes of that block: all that the node window shows */
+    struct guest_paging paging;
     struct vm_devices devices;
     struct vcpu vcpu;
     struct arch_vm *arch;

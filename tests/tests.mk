@@ -5,10 +5,11 @@
 TEST_CFLAGS := -std=gnu11 -g -O1 $(WARNINGS) -fsanitize=address,undefined -fno-sanitize-recover=all \
                -fno-omit-frame-pointer -I. -MMD -MP
 
-settings_SOURCES := hv/settings.c hv/module.c hv/why.c
+settings_SOURCES := hv/settings.c hv/paging/policy.c hv/module.c hv/why.c
 frames_SOURCES   := hv/frames.c
 ptab_SOURCES     := hv/ptab.c
-loader_SOURCES   := hv/loader.c hv/loader_elf64.c hv/loader_multiboot.c hv/module.c hv/why.c hv/settings.c
+loader_SOURCES   := hv/loader.c hv/loader_elf64.c hv/loader_multiboot.c hv/module.c hv/why.c hv/settings.c \
+                    hv/paging/policy.c
 devices_SOURCES  := hv/dev/pio.c hv/dev/uart.c
 walk_SOURCES     := hv/paging/walk.c
 acpi_SOURCES     := drivers/acpi.c

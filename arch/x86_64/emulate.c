@@ -215,6 +215,16 @@ static uint64_t extend(const struct insn *insn, uint64_t value)
     return insn->op == INSN_MOVSX ? (value ^ sign) - sign : value;
 }
 
+/* Replace what was read, as LOCK, XCHG and CMPXCHG promise; without LOCK it does no harm. */
+static enum emulate_result replace(const struct emulate_memory *m, enum insn_segment segment,
+                                   uint64_t offset, const void *from, const void *to,
+                                   unsigned bytes)
+{
+    if (m->exchange)
+        return m->exchange(m->context, segment, offset, from, to, bytes);
+    return m->write(m->context, segment, offset, to, bytes) ? EMULATE_DONE : EMULATE_FAULT;
+}
+
 /* Register, memory. */
 static enum emulate_result from_memory(const struct insn *insn, uint64_t gpr[16], uint64_t *rflags,
                                        uint64_t offset, const struct emulate_memory *m)
@@ -243,8 +253,9 @@ static enum emulate_result compare_exchange(const struct insn *insn, uint64_t gp
     bool equal = (flags & FLAG_ZF) != 0;
     /* The destination is written in either case, SDM 2A. */
     uint64_t stored = equal ? read_gpr(insn, gpr) : value;
-    if (!m->write(m->context, insn->segment, offset, &stored, insn->size))
-        return EMULATE_FAULT;
+    enum emulate_result written = replace(m, insn->segment, offset, &value, &stored, insn->size);
+    if (written != EMULATE_DONE)
+        return written;
     if (!equal)
         write_sized(&gpr[RAX], value, insn->size);
     *rflags = set_flags(*rflags, FLAGS_ARITHMETIC, flags);
@@ -258,10 +269,11 @@ static enum emulate_result compare_exchange_pair(const struct insn *insn, uint64
 {
     unsigned half = insn->size;
     uint64_t low = 0, high = 0;
-    uint8_t bytes[2 * sizeof(uint64_t)];
+    uint8_t bytes[2 * sizeof(uint64_t)], old[2 * sizeof(uint64_t)];
 
     if (!m->read(m->context, insn->segment, offset, bytes, insn->memory_size))
         return EMULATE_FAULT;
+    memcpy(old, bytes, insn->memory_size);
     memcpy(&low, bytes, half);
     memcpy(&high, bytes + half, half);
     bool equal =
@@ -270,8 +282,9 @@ static enum emulate_result compare_exchange_pair(const struct insn *insn, uint64
         memcpy(bytes, &gpr[RBX], half);
         memcpy(bytes + half, &gpr[RCX], half);
     }
-    if (!m->write(m->context, insn->segment, offset, bytes, insn->memory_size))
-        return EMULATE_FAULT;
+    enum emulate_result written = replace(m, insn->segment, offset, old, bytes, insn->memory_size);
+    if (written != EMULATE_DONE)
+        return written;
     if (!equal) {
         write_sized(&gpr[RAX], low, half);
         write_sized(&gpr[RDX], high, half);
@@ -320,8 +333,14 @@ static enum emulate_result to_memory(const struct insn *insn, uint64_t gpr[16], 
     if (!store && !m->read(m->context, insn->segment, offset, &old, insn->size))
         return EMULATE_FAULT;
     struct operation o = operate(insn, old, other_operand(insn, gpr), *rflags);
-    if (o.writes && !m->write(m->context, insn->segment, offset, &o.result, insn->size))
+    if (o.writes && store && !m->write(m->context, insn->segment, offset, &o.result, insn->size))
         return EMULATE_FAULT;
+    if (o.writes && !store) {
+        enum emulate_result written =
+            replace(m, insn->segment, offset, &old, &o.result, insn->size);
+        if (written != EMULATE_DONE)
+            return written;
+    }
     if (insn->op == INSN_XCHG || insn->op == INSN_XADD)
         write_gpr(insn, gpr, old);
     *rflags = o.rflags;

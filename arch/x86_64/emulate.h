@@ -9,6 +9,13 @@
 
 #include "arch/x86_64/decode.h"
 
+enum emulate_result {
+    EMULATE_DONE,  /* RIP moves behind the instruction */
+    EMULATE_AGAIN, /* RIP stays: one round of a REP string instruction is done, or another processor
+                      was faster, and nothing is */
+    EMULATE_FAULT, /* an access faulted */
+};
+
 /*
  * Memory by segment and offset, 1 to 8 bytes or, for CMPXCHG16B, 16, which must lie on a 16-byte
  * boundary or fault. False: the access faults, and the instruction has no effect.
@@ -19,12 +26,10 @@ struct emulate_memory {
                  unsigned bytes);
     bool (*write)(void *context, enum insn_segment segment, uint64_t offset, const void *from,
                   unsigned bytes);
-};
-
-enum emulate_result {
-    EMULATE_DONE,  /* RIP moves behind the instruction */
-    EMULATE_AGAIN, /* one round of a REP string instruction is done: RIP stays */
-    EMULATE_FAULT, /* an access faulted */
+    /* Write `to` if memory still holds `from`, both of `bytes`, in one atomic step. May be NULL
+     * where nobody else writes. */
+    enum emulate_result (*exchange)(void *context, enum insn_segment segment, uint64_t offset,
+                                    const void *from, const void *to, unsigned bytes);
 };
 
 /* Execute `insn` at `rip`. Changes gpr[], RSP among them, *rflags and memory. */

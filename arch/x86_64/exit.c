@@ -79,6 +79,18 @@ void exit_inject(struct vcpu *vcpu, uint8_t vector, uint32_t error_code)
     inject_exception(vector, error_code);
 }
 
+void exit_redeliver(void)
+{
+    uint32_t vectoring = vmread32(VMCS_IDT_VECTORING);
+
+    if (!(vectoring & INTERRUPTION_VALID) ||
+        (vmread32(VMCS_ENTRY_INTERRUPTION) & INTERRUPTION_VALID))
+        return;
+    /* Bit 12 is undefined here, and must be 0 there. */
+    inject_event(vectoring & ~INTERRUPTION_NMI_UNBLOCK, vmread32(VMCS_IDT_VECTORING_ERROR_CODE),
+                 vmread(VMCS_EXIT_INSTRUCTION_LENGTH));
+}
+
 void exit_inject_fault(struct vcpu *vcpu, const struct guest_fault *fault)
 {
     if (fault->vector == VECTOR_PF)
@@ -129,6 +141,7 @@ static bool exit_external_interrupt(struct vcpu *vcpu)
 
 static bool exit_preemption_timer(struct vcpu *vcpu)
 {
+    bench_sample(vcpu);
     vm_check_deadline(vcpu->vm);
     return true;
 }
@@ -179,7 +192,7 @@ static const struct {
     [EXIT_INVALID_STATE] = {"invalid_state", exit_invalid_state},
     [EXIT_MSR_LOADING] = {"msr_loading", exit_invalid_state},
     [EXIT_MWAIT] = {"mwait", exit_undefined},
-    [EXIT_MONITOR_TRAP_FLAG] = {"monitor_trap_flag", NULL},
+    [EXIT_MONITOR_TRAP_FLAG] = {"monitor_trap_flag", exit_monitor_trap_flag},
     [EXIT_MONITOR] = {"monitor", exit_undefined},
     [EXIT_PAUSE] = {"pause", NULL},
     [EXIT_MACHINE_CHECK] = {"machine_check", exit_invalid_state},
@@ -231,6 +244,8 @@ bool vmx_handle_exit(struct vcpu *vcpu)
     if (!exits[reason].handle(vcpu))
         vm_stop(vcpu->vm, "exit '%s', qualification 0x%llx: not handled", exits[reason].name,
                 (unsigned long long)vmread(VMCS_EXIT_QUALIFICATION));
+    if (vcpu->vm->paging.cpt && vcpu->vm->end == VM_RUNNING)
+        paging_after_exit(vcpu);
     return vcpu->vm->end == VM_RUNNING;
 }
 
@@ -271,9 +286,9 @@ void arch_vcpu_dump(const struct vcpu *vcpu)
         "rip %016llx rflags %08llx efer %04llx cr2 %016llx\n",
         (unsigned long long)vmread(VMCS_GUEST_RIP), (unsigned long long)vmread(VMCS_GUEST_RFLAGS),
         (unsigned long long)vmread(VMCS_GUEST_EFER), (unsigned long long)vcpu->arch->context.cr2);
-    console_printf(
-        "cr0 %08llx cr3 %016llx cr4 %08llx\n", (unsigned long long)vmread(VMCS_GUEST_CR0),
-        (unsigned long long)vmread(VMCS_GUEST_CR3), (unsigned long long)vmread(VMCS_GUEST_CR4));
+    console_printf("cr0 %08llx cr3 %016llx cr4 %08llx\n",
+                   (unsigned long long)vmread(VMCS_GUEST_CR0), (unsigned long long)guest_cr3(vcpu),
+                   (unsigned long long)vmread(VMCS_GUEST_CR4));
     dump_segment("cs", SEG_CS);
     dump_segment("ss", SEG_SS);
     console_printf("exit reason 0x%x qualification %016llx linear %016llx physical %016llx\n",

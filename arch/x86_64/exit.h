@@ -2,11 +2,13 @@
 /*
  * VM exits. exit.c dispatches by reason from one table; each handler does its work and says whether
  * it could. The handlers of one kind share a file: exit_cpu.c (CPUID, MSRs, control registers,
- * exceptions), exit_io.c (ports), exit_memory.c (EPT violations).
+ * exceptions), exit_io.c (ports), exit_memory.c (EPT violations, SHADOW's page faults),
+ * exit_table.c (stores to guest tables).
  */
 #ifndef ARCH_EXIT_H
 #define ARCH_EXIT_H
 
+#include "arch/x86_64/decode.h"
 #include "arch/x86_64/guest_memory.h"
 #include "arch/x86_64/vcpu.h"
 
@@ -29,12 +31,28 @@ void exit_skip_bytes(uint64_t length);
 void exit_inject(struct vcpu *vcpu, uint8_t vector, uint32_t error_code);
 void exit_inject_fault(struct vcpu *vcpu, const struct guest_fault *fault);
 
+/* Give an event whose delivery the exit interrupted back to the guest (SDM 3C 27.2.4), unless
+ * another is injected already. */
+void exit_redeliver(void);
+
 /* exit_cpu.c */
 exit_handler exit_exception, exit_cpuid, exit_rdmsr, exit_wrmsr, exit_cr_access, exit_xsetbv,
     exit_invd, exit_undefined, exit_privileged;
 /* exit_io.c */
 exit_handler exit_io;
 /* exit_memory.c */
-exit_handler exit_ept_violation;
+exit_handler exit_ept_violation, exit_shadow_page_fault;
+/* The mode of the code that runs, and linear addresses of its operands. */
+enum decode_mode guest_code_mode(void);
+gva_t guest_linear(enum decode_mode mode, enum insn_segment segment, uint64_t offset);
+
+/* exit_table.c */
+exit_handler exit_monitor_trap_flag;
+/* A store to a write-protected guest table. */
+bool exit_table_write(struct vcpu *vcpu, const struct cpt_access *a);
+/* A #DB: true when it was a step's, which the guest must not see. */
+bool step_trapped(struct vcpu *vcpu);
+/* The step, if there is one, is over (an exception came instead): close the pages. */
+void step_end(struct vcpu *vcpu);
 
 #endif

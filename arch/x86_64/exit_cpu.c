@@ -28,6 +28,23 @@ static void inject_debug_exception(struct vcpu *vcpu)
     exit_inject(vcpu, VECTOR_DB, 0);
 }
 
+/* During a step all exceptions exit: this one came instead of the step's end, and is the guest's.
+ */
+static bool exception_in_step(struct vcpu *vcpu, uint32_t information)
+{
+    uint8_t vector = (uint8_t)(information & INTERRUPTION_VECTOR);
+
+    if (!vcpu->arch->step.active)
+        return false;
+    step_end(vcpu);
+    if ((information & INTERRUPTION_TYPE) != INTERRUPTION_HARDWARE)
+        return true; /* INT3, INTO: run again, without the step */
+    if (vector == VECTOR_PF)
+        write_cr2(vmread(VMCS_EXIT_QUALIFICATION));
+    exit_inject(vcpu, vector, vmread32(VMCS_EXIT_ERROR_CODE));
+    return true;
+}
+
 bool exit_exception(struct vcpu *vcpu)
 {
     uint32_t information = vmread32(VMCS_EXIT_INTERRUPTION);
@@ -38,15 +55,20 @@ bool exit_exception(struct vcpu *vcpu)
     }
     switch (information & INTERRUPTION_VECTOR) {
     case VECTOR_DB:
-        inject_debug_exception(vcpu);
+        if (!step_trapped(vcpu) || (vmread(VMCS_EXIT_QUALIFICATION) & ~DB_BS))
+            inject_debug_exception(vcpu);
         return true;
+    case VECTOR_PF:
+        if (vcpu->arch->state == CPT_SHADOW && (vmread32(VMCS_EXIT_ERROR_CODE) & PF_P))
+            return exit_shadow_page_fault(vcpu);
+        return exception_in_step(vcpu, information);
     case VECTOR_AC:
         exit_inject(vcpu, VECTOR_AC, vmread32(VMCS_EXIT_ERROR_CODE));
         return true;
     case VECTOR_MC:
         panic("machine check while %s ran", vcpu->vm->settings->name);
     default:
-        return false;
+        return exception_in_step(vcpu, information);
     }
 }
 
@@ -164,7 +186,8 @@ static void write_register(struct vcpu *vcpu, unsigned number, uint64_t value)
         *register_of(vcpu, number) = value;
 }
 
-/* The value that the guest believes to be in CR0. */
+/* The value that the guest believes to be in CR0. (In SHADOW WP is owned too, and the same in
+ * both.) */
 static uint64_t guest_cr0(void)
 {
     uint64_t owned = guest_cr0_owned();
@@ -225,7 +248,7 @@ static bool paging_on(struct vcpu *vcpu)
     if (vmread(VMCS_GUEST_EFER) & EFER_LME)
         return enter_long_mode();
     if (vmread(VMCS_GUEST_CR4) & CR4_PAE)
-        return load_pdptes(vcpu, vmread(VMCS_GUEST_CR3));
+        return load_pdptes(vcpu, guest_cr3(vcpu));
     return true;
 }
 
@@ -261,13 +284,16 @@ static bool write_cr0_of_guest(struct vcpu *vcpu, uint64_t value)
     value |= CR0_ET;
     vmwrite(VMCS_CR0_SHADOW, value);
     vmwrite(VMCS_GUEST_CR0, guest_cr0_real(value));
-    if (changed & (CR0_PG | CR0_WP))
+    if (changed & (CR0_PG | CR0_WP)) {
+        if (vcpu->vm->paging.cpt)
+            paging_registers_changed(vcpu, guest_cr3(vcpu));
         vcpu_flush_tlb(vcpu);
+    }
     exit_skip_instruction();
     return true;
 }
 
-/* Only where the processor cannot keep CR3 from exiting. */
+/* With nodes in CR3 every load exits; else only where the processor cannot keep it from exiting. */
 static bool write_cr3_of_guest(struct vcpu *vcpu, uint64_t value)
 {
     uint64_t cr4 = vmread(VMCS_GUEST_CR4);
@@ -280,9 +306,14 @@ static bool write_cr3_of_guest(struct vcpu *vcpu, uint64_t value)
         exit_inject(vcpu, VECTOR_GP, 0);
         return true;
     }
-    vmwrite(VMCS_GUEST_CR3, keeps ? value & ~CR3_NO_FLUSH : value);
-    if (!keeps)
-        vcpu_flush_tlb(vcpu);
+    if (keeps)
+        value &= ~CR3_NO_FLUSH;
+    if (vcpu->vm->paging.cpt)
+        paging_registers_changed(vcpu, value);
+    else
+        vmwrite(VMCS_GUEST_CR3, value);
+    if (!keeps && vmx.vpid)
+        invvpid(vmx.invvpid_cr3, vcpu->vm->arch->vpid);
     exit_skip_instruction();
     return true;
 }
@@ -320,7 +351,7 @@ static bool move_from_cr(struct vcpu *vcpu, unsigned number, unsigned to)
 {
     switch (number) {
     case 3:
-        write_register(vcpu, to, vmread(VMCS_GUEST_CR3));
+        write_register(vcpu, to, guest_cr3(vcpu));
         break;
     case 8:
         write_register(vcpu, to, vcpu->arch->cr8);

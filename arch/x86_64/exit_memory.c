@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * EPT violations. EPT maps all of the VM's RAM with all rights, so what arrives here is an access
- * to guest-physical memory where nothing is: it reads as all ones and forgets what is written, as
- * on a PC.
+ * EPT violations, and in SHADOW page faults with P = 1. Some are the compound page table's business
+ * (traps, clean pages, write-protected tables); the rest are accesses to guest-physical memory
+ * where nothing is: it reads as all ones and forgets what is written, as on a PC.
  */
 #include "arch/x86_64/decode.h"
 #include "arch/x86_64/emulate.h"
@@ -18,20 +18,20 @@ struct access {
 };
 
 /* In 64-bit mode only FS and GS have a base, SDM 1 3.4.2.1. */
-static gva_t linear(const struct access *a, enum insn_segment segment, uint64_t offset)
+gva_t guest_linear(enum decode_mode mode, enum insn_segment segment, uint64_t offset)
 {
-    if (a->mode == DECODE_64 && segment < INSN_FS)
+    if (mode == DECODE_64 && segment < INSN_FS)
         return gva(offset);
     /* enum insn_segment counts as the processor encodes segments, and so does the VMCS */
     uint64_t base = vmread(vmcs_nth(VMCS_GUEST_ES_BASE, segment));
-    return gva(a->mode == DECODE_64 ? base + offset : (uint32_t)(base + offset));
+    return gva(mode == DECODE_64 ? base + offset : (uint32_t)(base + offset));
 }
 
 static bool emulated_read(void *context, enum insn_segment segment, uint64_t offset, void *to,
                           unsigned bytes)
 {
     struct access *a = context;
-    gva_t at = linear(a, segment, offset);
+    gva_t at = guest_linear(a->mode, segment, offset);
 
     if (bytes == 16 && !is_aligned(at.v, 16)) { /* CMPXCHG16B, SDM 2A */
         a->fault = (struct guest_fault){.vector = VECTOR_GP};
@@ -45,11 +45,11 @@ static bool emulated_write(void *context, enum insn_segment segment, uint64_t of
 {
     struct access *a = context;
 
-    return guest_write(a->vcpu, linear(a, segment, offset), from, bytes, guest_access_rights(),
-                       &a->fault);
+    return guest_write(a->vcpu, guest_linear(a->mode, segment, offset), from, bytes,
+                       guest_access_rights(), &a->fault);
 }
 
-static enum decode_mode code_mode(void)
+enum decode_mode guest_code_mode(void)
 {
     uint32_t access = vmread32(VMCS_GUEST_CS_ACCESS);
 
@@ -62,8 +62,8 @@ static enum decode_mode code_mode(void)
 
 static bool emulate_access(struct vcpu *vcpu, gpa_t at)
 {
-    struct access access = {.vcpu = vcpu, .mode = code_mode()};
-    struct emulate_memory memory = {&access, emulated_read, emulated_write};
+    struct access access = {.vcpu = vcpu, .mode = guest_code_mode()};
+    struct emulate_memory memory = {&access, emulated_read, emulated_write, NULL};
     uint8_t bytes[INSN_BYTES_MAX];
     struct insn insn;
     uint64_t count = guest_fetch(vcpu, bytes, sizeof(bytes));
@@ -121,18 +121,10 @@ static bool table_outside_ram(struct vcpu *vcpu, gpa_t table, uint64_t qualifica
     return true;
 }
 
-bool exit_ept_violation(struct vcpu *vcpu)
+/* Where nothing is, or what a walk in software finds. `final`: the access itself, not the walk to
+ * it. */
+static bool not_ram(struct vcpu *vcpu, gpa_t at, uint64_t qualification, bool final)
 {
-    uint64_t qualification = vmread(VMCS_EXIT_QUALIFICATION);
-    gpa_t at = gpa(vmread(VMCS_GUEST_PHYSICAL_ADDRESS));
-    bool final =
-        (qualification & EPT_VIOLATION_LINEAR_VALID) && (qualification & EPT_VIOLATION_FINAL);
-
-    if (guest_ram_at(&vcpu->vm->ram, at, 1))
-        return false; /* all RAM is mapped with all rights */
-    if ((qualification & EPT_VIOLATION_NMI_UNBLOCK) &&
-        !(vmread32(VMCS_IDT_VECTORING) & INTERRUPTION_VALID))
-        vmwrite(VMCS_GUEST_INTERRUPTIBILITY, vmread(VMCS_GUEST_INTERRUPTIBILITY) | BLOCKING_NMI);
     if (!final)
         return table_outside_ram(vcpu, at, qualification);
     if (qualification & EPT_VIOLATION_FETCH)
@@ -144,4 +136,105 @@ bool exit_ept_violation(struct vcpu *vcpu)
         return true;
     }
     return emulate_access(vcpu, at);
+}
+
+/* IRET had ended the blocking by NMI when it ran into this: it will do so again (SDM 3C 27.2.3). */
+static void block_nmi_again(bool unblocked)
+{
+    if (unblocked && !(vmread32(VMCS_IDT_VECTORING) & INTERRUPTION_VALID))
+        vmwrite(VMCS_GUEST_INTERRUPTIBILITY, vmread(VMCS_GUEST_INTERRUPTIBILITY) | BLOCKING_NMI);
+}
+
+static bool compound_violation(struct vcpu *vcpu, uint64_t qualification, gpa_t at)
+{
+    struct cpt_access a = {
+        .gva = gva(vmread(VMCS_GUEST_LINEAR_ADDRESS)),
+        .gpa = at,
+        .access = (qualification & EPT_VIOLATION_WRITE ? WALK_WRITE : 0) |
+                  (qualification & EPT_VIOLATION_FETCH ? WALK_FETCH : 0),
+        .final = (qualification & EPT_VIOLATION_FINAL) != 0,
+    };
+    bool handled = true;
+
+    paging_catch_up(vcpu);
+    vcpu->vm->paging.trace.time = time_now();
+    switch (cpt_ept_violation(vcpu->vm->paging.cpt, &vcpu->cpt, &a)) {
+    case CPT_TABLE_WRITE:
+        handled = exit_table_write(vcpu, &a);
+        break;
+    case CPT_NOT_RAM: /* a device behind a clean page of RAM's alias is where the guest's tables say
+                       */
+        handled = not_ram(vcpu, a.gpa, qualification, a.final);
+        break;
+    case CPT_FAULT:
+    case CPT_RESUME:
+        break;
+    }
+    paging_follow(vcpu);
+    exit_redeliver();
+    return handled;
+}
+
+bool exit_ept_violation(struct vcpu *vcpu)
+{
+    uint64_t qualification = vmread(VMCS_EXIT_QUALIFICATION);
+    gpa_t at = gpa(vmread(VMCS_GUEST_PHYSICAL_ADDRESS));
+    bool linear = (qualification & EPT_VIOLATION_LINEAR_VALID) != 0;
+
+    if (qualification & EPT_VIOLATION_NMI_UNBLOCK)
+        block_nmi_again(true);
+    if (vcpu->vm->paging.cpt && linear)
+        return compound_violation(vcpu, qualification, at);
+    if (guest_ram_at(&vcpu->vm->ram, at, 1))
+        return false; /* all RAM is mapped with all rights */
+    return not_ram(vcpu, at, qualification, linear && (qualification & EPT_VIOLATION_FINAL));
+}
+
+/* --- SHADOW ----------------------------------------------------------------------------------- */
+
+static unsigned access_of(uint32_t error_code)
+{
+    return (error_code & PF_W ? WALK_WRITE : 0) | (error_code & PF_I ? WALK_FETCH : 0) |
+           (error_code & PF_U ? WALK_USER : 0);
+}
+
+/*
+ * A #PF with P = 1 in SHADOW. Without NXE and SMEP the error code does not tell a fetch; then it
+ * makes no difference to the walk either. Implicit supervisor accesses at CPL 3 (of descriptor
+ * tables) are those with U clear there.
+ */
+bool exit_shadow_page_fault(struct vcpu *vcpu)
+{
+    struct cpt_access a = {.gva = gva(vmread(VMCS_EXIT_QUALIFICATION)),
+                           .error_code = vmread32(VMCS_EXIT_ERROR_CODE)};
+    struct walk_registers registers;
+    struct walk_memory memory;
+    bool handled = true;
+
+    block_nmi_again((vmread32(VMCS_EXIT_INTERRUPTION) & INTERRUPTION_NMI_UNBLOCK) != 0);
+    a.access = access_of(a.error_code);
+    if (!(a.access & WALK_USER) && guest_access_rights() == WALK_USER)
+        a.access |= WALK_IMPLICIT;
+    vcpu->vm->paging.trace.time = time_now();
+    arch_walk_setup(vcpu, &registers, &memory);
+    memory.nested_references = NULL;
+    switch (cpt_page_fault(vcpu->vm->paging.cpt, &vcpu->cpt, &a, &registers, &memory)) {
+    case CPT_FAULT: {
+        struct guest_fault fault = {VECTOR_PF, a.error_code, a.gva};
+        step_end(vcpu);
+        exit_inject_fault(vcpu, &fault);
+        break;
+    }
+    case CPT_TABLE_WRITE:
+        handled = exit_table_write(vcpu, &a);
+        break;
+    case CPT_NOT_RAM:
+        handled = not_ram(vcpu, a.gpa, a.access & WALK_FETCH ? EPT_VIOLATION_FETCH : 0, true);
+        break;
+    case CPT_RESUME:
+        break;
+    }
+    paging_follow(vcpu);
+    exit_redeliver();
+    return handled;
 }

@@ -70,7 +70,7 @@ void arch_walk_setup(const struct vcpu *vcpu, struct walk_registers *registers,
 {
     *registers = (struct walk_registers){
         .cr0 = vmread(VMCS_GUEST_CR0),
-        .cr3 = vmread(VMCS_GUEST_CR3),
+        .cr3 = guest_cr3(vcpu),
         .cr4 = vmread(VMCS_GUEST_CR4),
         .efer = vmread(VMCS_GUEST_EFER),
         .rflags = vmread(VMCS_GUEST_RFLAGS),
@@ -115,8 +115,11 @@ static void copy_physical(const struct vcpu *vcpu, gpa_t at, uint8_t *buffer, ui
         memcpy(buffer, ram, len);
     else if (direction == FROM_GUEST)
         memset(buffer, 0xff, len);
-    else if (ram)
+    else if (ram) {
         memcpy(ram, buffer, len);
+        if (vcpu->vm->paging.cpt) /* it may be a shadowed table */
+            cpt_written(vcpu->vm->paging.cpt, at, (unsigned)len);
+    }
 }
 
 static bool copy(const struct vcpu *vcpu, gva_t at, uint8_t *buffer, uint64_t len, unsigned access,

@@ -16,7 +16,6 @@
 
 #define VMCS_LINK_NONE ~0ull
 #define DR7_RESET      0x400ull
-#define SEGMENTS       8u
 
 /* --- MSR bitmap, SDM 3C 25.6.9: 4 bitmaps of 1 KiB, read low, read high, write low, write high  */
 
@@ -111,7 +110,7 @@ static void set_controls(const struct vm *vm)
     vmwrite(VMCS_ENTRY_CONTROLS, vmx.entry);
     /* Never delivered without an exit: #AC and #DB could be delivered for ever, #MC is the
      * machine's. */
-    vmwrite(VMCS_EXCEPTION_BITMAP, BIT(VECTOR_DB) | BIT(VECTOR_AC) | BIT(VECTOR_MC));
+    vmwrite(VMCS_EXCEPTION_BITMAP, EXCEPTIONS_ALWAYS);
     vmwrite(VMCS_PF_ERROR_MASK, 0);
     vmwrite(VMCS_PF_ERROR_MATCH, 0);
     vmwrite(VMCS_CR3_TARGET_COUNT, 0);
@@ -260,6 +259,8 @@ static bool create_vcpu(struct vm *vm, const struct entry_state *entry, struct w
     set_host_state();
     set_controls(vm);
     set_guest_state(&vm->vcpu, entry);
+    vcpu->proc = vmx.proc;
+    vcpu->exceptions = EXCEPTIONS_ALWAYS;
     vcpu_flush_tlb(&vm->vcpu);
     return true;
 }
@@ -296,7 +297,9 @@ void arch_vcpu_run(struct vcpu *vcpu)
 
     context_load(&arch->context);
     set_host_state(); /* CR4 may have gained bits */
-    timer_start();
+    if (vcpu->vm->paging.cpt)
+        paging_registers_changed(vcpu, guest_cr3(vcpu));
+    timer_start(vcpu->vm);
     while (vcpu->vm->end == VM_RUNNING) {
         if (!vmx_run(vcpu, arch->launched)) {
             vm_stop(vcpu->vm, "VM entry failed, VM-instruction error %u",

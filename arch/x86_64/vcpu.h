@@ -27,6 +27,11 @@ struct arch_vm {
     uint64_t eptp;
     void *msr_bitmap;
     uint16_t vpid; /* 0 without VPID */
+    /* With a compound page table: write-protected pages in each 2 MiB of RAM, and whether some were
+     * let go, so that a large page may be had again. */
+    uint16_t *protected_pages;
+    size_t protected_pages_pages;
+    bool may_merge;
 };
 
 /* What of the guest lies in the processor while its virtual processor is loaded, and here while
@@ -38,9 +43,26 @@ struct guest_context {
     void *fpu; /* XSAVE or FXSAVE area, page aligned */
 };
 
+#define EXCEPTIONS_ALWAYS (BIT(VECTOR_DB) | BIT(VECTOR_AC) | BIT(VECTOR_MC))
+
+/* A step through an instruction that stores to write-protected tables (step.c). */
+struct step {
+    bool active;
+    bool trap_flag; /* the guest's own TF */
+    unsigned pages;
+    gpa_t page[4]; /* that are open */
+};
+
 struct arch_vcpu {
     void *vmcs;
     bool launched;
+    enum cpt_state state;      /* as the VMCS has it */
+    uint32_t proc;             /* controls, as the VMCS has them */
+    uint32_t exceptions;       /* exception bitmap, likewise */
+    uint64_t root_changes;     /* that the CR3-target values know of */
+    uint64_t next_tick;        /* TSC at which the profiler looks again */
+    uint64_t handling_changes; /* that the benchmark's samples know of */
+    struct step step;
     uint64_t cr8;
     unsigned unknown_msr_lines; /* in the log so far */
     struct guest_context context;
@@ -53,6 +75,25 @@ void ept_destroy(struct vm *vm);
 unsigned ept_references(const struct vm *vm, gpa_t at);
 /* Forget all that processors have cached of the VM's EPT, SDM 3C 28.4.3.1. */
 void ept_invalidate(const struct vm *vm);
+/* Take away or give back the right to write a page of RAM. False without memory to split a larger
+ * page. Does not invalidate. */
+bool ept_protect(struct vm *vm, gpa_t page, bool protect);
+/* Make large pages of those whose last protected page was let go. Invalidates what it must. */
+void ept_merge(struct vm *vm);
+
+/* paging.c: the compound page table's part of a virtual processor */
+/* The guest's CR3, whatever the processor's holds. */
+uint64_t guest_cr3(const struct vcpu *vcpu);
+/* The guest's CR0, CR3, CR4 or EFER changed: how it walks follows. */
+void paging_registers_changed(struct vcpu *vcpu, uint64_t cr3);
+/* The guest may have loaded another root without an exit: take it over. */
+void paging_catch_up(struct vcpu *vcpu);
+/* Something was done to the compound page table: let the VMCS follow. */
+void paging_follow(struct vcpu *vcpu);
+/* At the end of every exit: the profiler's interval, forced changes. */
+void paging_after_exit(struct vcpu *vcpu);
+/* Set the VMCS's controls, for the state of the walks and a step. */
+void paging_set_controls(struct vcpu *vcpu);
 
 /* vcpu.c */
 /* Forget the translations of the guest's own tables (a MOV to CR0, CR3 or CR4 that was emulated).

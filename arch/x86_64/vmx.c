@@ -30,6 +30,8 @@
 #define BASIC_STRING_IO_INFO BIT(54)
 #define BASIC_TRUE_CONTROLS  BIT(55)
 #define MISC_TIMER_SHIFT     0x1full
+#define MISC_CR3_TARGETS(v)  ((unsigned)((v) >> 16) & 0x1ff)
+#define CR3_TARGETS_MAX      4u /* fields that the VMCS has */
 
 #define EPT_CAP_WALK_4     BIT(6)
 #define EPT_CAP_WRITE_BACK BIT(14)
@@ -41,6 +43,7 @@
 #define VPID_CAP_INVVPID   BIT(32)
 #define VPID_CAP_ONE       BIT(41)
 #define VPID_CAP_ALL       BIT(42)
+#define VPID_CAP_RETAIN    BIT(43)
 
 struct vmx vmx;
 
@@ -160,6 +163,9 @@ static bool choose_controls(uint64_t without, struct why *why)
 
     vmx.preemption_timer = (vmx.pin & PIN_PREEMPTION_TIMER) != 0;
     vmx.preemption_timer_shift = (unsigned)(rdmsr(MSR_VMX_MISC) & MISC_TIMER_SHIFT);
+    vmx.cr3_targets = MISC_CR3_TARGETS(rdmsr(MSR_VMX_MISC));
+    if (vmx.cr3_targets > CR3_TARGETS_MAX)
+        vmx.cr3_targets = CR3_TARGETS_MAX;
     vmx.vpid = (vmx.proc2 & PROC2_VPID) != 0;
     vmx.unrestricted_guest = (vmx.proc2 & PROC2_UNRESTRICTED_GUEST) != 0;
     vmx.rdtscp = (vmx.proc2 & PROC2_RDTSCP) != 0;
@@ -199,6 +205,7 @@ static bool choose_ept(uint64_t without, struct why *why)
         vmx.proc2 &= ~PROC2_VPID;
     }
     vmx.invvpid = capability & VPID_CAP_ONE ? INVVPID_SINGLE_CONTEXT : INVVPID_ALL_CONTEXTS;
+    vmx.invvpid_cr3 = capability & VPID_CAP_RETAIN ? INVVPID_RETAIN_GLOBALS : vmx.invvpid;
     return true;
 }
 

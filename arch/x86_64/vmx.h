@@ -15,7 +15,11 @@
 
 /* Types of INVEPT and INVVPID, SDM 3C 31.3 */
 enum invept_type { INVEPT_SINGLE_CONTEXT = 1, INVEPT_ALL_CONTEXTS = 2 };
-enum invvpid_type { INVVPID_SINGLE_CONTEXT = 1, INVVPID_ALL_CONTEXTS = 2 };
+enum invvpid_type {
+    INVVPID_SINGLE_CONTEXT = 1,
+    INVVPID_ALL_CONTEXTS = 2,
+    INVVPID_RETAIN_GLOBALS = 3, /* single context */
+};
 
 struct vmx {
     uint32_t revision;
@@ -24,14 +28,16 @@ struct vmx {
     bool unrestricted_guest;
     bool vpid;
     bool preemption_timer;
-    bool monitor_trap_flag;
-    bool cr3_exits; /* MOV to and from CR3 cannot be kept from exiting */
+    bool monitor_trap_flag; /* offered; whether it works shows the first step */
+    bool cr3_exits;         /* MOV to and from CR3 cannot be kept from exiting */
     bool string_io_info;
     bool rdtscp, invpcid;
     unsigned preemption_timer_shift; /* it counts TSC >> shift */
     unsigned max_ept_leaf;           /* level: 1, 2 or 3 */
     enum invept_type invept;
     enum invvpid_type invvpid;
+    enum invvpid_type invvpid_cr3; /* for a MOV to CR3: keeps global translations where it can */
+    unsigned cr3_targets;          /* CR3-target values, 0 to 4 */
     uint64_t cr0_must_be_1, cr0_may_be_1; /* while in VMX operation, SDM 3D A.7 */
     uint64_t cr4_must_be_1, cr4_may_be_1;
 };

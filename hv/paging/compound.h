@@ -161,6 +161,9 @@ void cpt_stress(struct cpt *c);
  * `room`. */
 unsigned cpt_hot_nested_roots(const struct cpt *c, uint64_t *cr3, unsigned room);
 
+/* Whether some root is not NESTED, so that CR3 loads must exit. */
+bool cpt_has_risen_roots(const struct cpt *c);
+
 /* --- what exits ask --------------------------------------------------------------------------- */
 
 enum cpt_result {
@@ -187,6 +190,10 @@ enum cpt_result cpt_ept_violation(struct cpt *c, struct cpt_cpu *cpu, struct cpt
 enum cpt_result cpt_page_fault(struct cpt *c, struct cpt_cpu *cpu, struct cpt_access *a,
                                const struct walk_registers *registers,
                                const struct walk_memory *memory);
+
+/* The host's address of the byte at `at`, by the guest's own tables without regard to rights; NULL
+ * where there is no RAM. */
+const void *cpt_guest_byte(const struct cpt *c, const struct cpt_cpu *cpu, gva_t at);
 
 /* `bytes` at `at` of RAM, within one page, were written by other than a guest's processor: nodes of
  * the page, if it is a table, are brought up to date. */

@@ -44,6 +44,14 @@ static struct guest_path guest_path(const struct cpt *c, const struct cpt_cpu *c
     }
 }
 
+const void *cpt_guest_byte(const struct cpt *c, const struct cpt_cpu *cpu, gva_t at)
+{
+    struct guest_path path = guest_path(c, cpu, at);
+    const uint64_t *page = path.complete ? guest_table(c, path.leaf.v >> PAGE_SHIFT) : NULL;
+
+    return page ? (const uint8_t *)page + path.leaf.v % PAGE_SIZE : NULL;
+}
+
 /* Whether the guest's own tables lead to one of our windows: there is nothing, for the guest. */
 static bool means_window(const struct cpt *c, const struct cpt_cpu *cpu, gva_t at)
 {

@@ -135,6 +135,7 @@ struct cpt {
     uint32_t nested_tables;
     uint32_t limbo; /* nodes that processors may still have cached pointers to */
     uint32_t used_nodes[CPT_FORMATS];
+    uint32_t risen_roots;    /* not NESTED */
     uint32_t used_tables[3]; /* by handling */
 
     uint64_t *is_protected;  /* a bit a frame of RAM: shadow-handled */

@@ -2,6 +2,17 @@
 /* See policy.h: the three policies, each a row of functions. */
 #include "hv/paging/policy.h"
 
+const struct policy_settings policy_default = {
+    .kind = POLICY_COST,
+    .demote_writes = 2,
+    .promote_unchanged = 1,
+    .quick_return = 32,
+    .root_age = 2,
+    .cost_exit = 1500,
+    .cost_reference = 16,
+    .walk_ticks = 40,
+};
+
 struct policy {
     const char *name;
     bool (*starts_shadow)(const struct policy_settings *s, unsigned level);

@@ -32,6 +32,9 @@ struct policy_settings {
     uint32_t walk_ticks;     /* ticks of guest time between two TLB misses, assumed */
 };
 
+/* What a VM has that says nothing else; docs/paging.md has the reasons. */
+extern const struct policy_settings policy_default;
+
 /* A shadow-handled table at a trapped write, or a nested-handled one at an interval's end. */
 struct policy_table {
     unsigned level;            /* the lowest at which it is in use */

@@ -70,6 +70,10 @@ void root_set_state(struct cpt *c, struct root *r, enum cpt_state state)
         r->backoff *= 2;
     else if (state < r->state && c->epoch - r->state_epoch >= (uint64_t)SOON * r->backoff)
         r->backoff = 1;
+    if (r->state == CPT_NESTED)
+        c->risen_roots++;
+    else if (state == CPT_NESTED)
+        c->risen_roots--;
     r->state = state;
     r->state_epoch = c->epoch;
     if (state == CPT_NESTED) {
@@ -239,6 +243,11 @@ void cpt_load_root(struct cpt *c, struct cpt_cpu *cpu, uint64_t now)
     }
     walk_by(c, cpu, r);
     settle(c);
+}
+
+bool cpt_has_risen_roots(const struct cpt *c)
+{
+    return c->risen_roots > 0;
 }
 
 bool cpt_refresh(struct cpt *c, struct cpt_cpu *cpu)

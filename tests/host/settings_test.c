@@ -51,7 +51,7 @@ static void defaults_are_as_documented(void)
     const struct vm_settings *vm = &settings.vm[0];
     CHECK(settings.at_end == AT_END_STAY && settings.without == 0, "global");
     CHECK(vm->memory == MIB(64) && vm->ept_page == PAGE_SIZE_1G && vm->cpus == 1 &&
-              vm->time_limit_ms == 0 && vm->paging == PAGING_NESTED && vm->module_count == 0,
+              vm->time_limit_ms == 0 && vm->paging == PAGING_COMPOUND && vm->module_count == 0,
           "VM");
 }
 
@@ -90,7 +90,16 @@ static void every_mistake_names_its_line(void)
         {"[a]\nmemory = 1025K\n", "2: memory = 1025K: not a multiple"},
         {"[a]\nmemory = 99999999G\n", "2: memory = 99999999G: more than"},
         {"[a]\nmemory = 99999999999999999999999999G\n", "2: memory = 999"},
-        {"[a]\npaging = shadow\n", "2: paging = shadow: not available"},
+        {"[a]\npolicy = magic\n", "2: policy = magic: must be cost, threshold or static"},
+        {"[a]\nshadow_memory = 12K\n", "2: shadow_memory = 12K: must be 64K to 16G"},
+        {"[a]\nshadow_memory = 70K\n", "2: shadow_memory = 70K: must be"},
+        {"[a]\nshadow_memory = much\n", "2: shadow_memory = much: must be a number and K, M or G"},
+        {"[a]\nswitch_level = 5\n", "2: switch_level = 5: must be a number from 0 to 4"},
+        {"[a]\ninterval = 5us\n", "2: interval = 5us: must be 100us to 10000ms"},
+        {"[a]\ninterval = 5\n", "2: interval = 5: must be a number and us or ms"},
+        {"[a]\nwalk_ticks = 0\n", "2: walk_ticks = 0: must be a number from 1"},
+        {"[a]\ntrace = 1000\n", "2: trace = 1000: must be a power of two, or 0"},
+        {"[a]\nstress = often\n", "2: stress = often: must be a number"},
         {"[a]\npaging = magic\n", "2: paging = magic: must be"},
         {"[a]\nept_page = 3m\n", "2: ept_page = 3m: must be"},
         {"[a]\ncpus = 0\n", "2: cpus = 0: must be"},

@@ -1,0 +1,326 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Stores to write-protected guest tables: carried out here, with the width and atomicity that they
+ * have; or, for instructions that are not emulated, by the processor itself in one step with the
+ * page open.
+ *
+ * A step uses the monitor trap flag where it works, else the guest's TF with #DB intercepted. Some
+ * emulators offer the flag and never act on it: the first step has both, and the exit that comes
+ * tells.
+ */
+#include "arch/x86_64/decode.h"
+#include "arch/x86_64/emulate.h"
+#include "arch/x86_64/exit.h"
+#include "hv/arch.h"
+
+#define OPCODE_PUSHF      0x9c
+#define STRING_ROUNDS_MAX 512u /* of REP, carried out at one exit: a page of entries */
+
+/* Whether the monitor trap flag is known to work. */
+static bool trap_flag_works;
+
+/* --- carrying it out -------------------------------------------------------------------------- */
+
+struct store {
+    struct vcpu *vcpu;
+    enum decode_mode mode;
+    uint64_t page_gva; /* of the page that the exit was about */
+    gpa_t page;        /* where it lies */
+    struct guest_fault fault;
+    unsigned first, end; /* bytes of that page that were written: [first, end) */
+};
+
+/* The bytes in the page that the exit was about, or NULL when (a part of) them is elsewhere. */
+static uint8_t *in_page(const struct store *s, gva_t at, unsigned bytes)
+{
+    uint64_t offset = at.v - s->page_gva;
+
+    if (offset >= PAGE_SIZE || offset + bytes > PAGE_SIZE)
+        return NULL;
+    return (uint8_t *)guest_ram_at(&s->vcpu->vm->ram, s->page, PAGE_SIZE) + offset;
+}
+
+static void written(struct store *s, gva_t at, unsigned bytes)
+{
+    unsigned offset = (unsigned)(at.v - s->page_gva);
+
+    if (s->first == s->end) {
+        s->first = offset;
+        s->end = offset + bytes;
+        return;
+    }
+    s->first = offset < s->first ? offset : s->first;
+    s->end = offset + bytes > s->end ? offset + bytes : s->end;
+}
+
+static bool store_read(void *context, enum insn_segment segment, uint64_t offset, void *to,
+                       unsigned bytes)
+{
+    struct store *s = context;
+    gva_t at = guest_linear(s->mode, segment, offset);
+    const uint8_t *from = in_page(s, at, bytes);
+
+    if (bytes == 16 && !is_aligned(at.v, 16)) { /* CMPXCHG16B, SDM 2A */
+        s->fault = (struct guest_fault){.vector = VECTOR_GP};
+        return false;
+    }
+    if (!from)
+        return guest_read(s->vcpu, at, to, bytes, guest_access_rights(), &s->fault);
+    if (bytes == 8)
+        *(uint64_t *)to = *(const volatile uint64_t *)from;
+    else
+        __builtin_memcpy(to, from, bytes);
+    return true;
+}
+
+static bool store_write(void *context, enum insn_segment segment, uint64_t offset, const void *from,
+                        unsigned bytes)
+{
+    struct store *s = context;
+    gva_t at = guest_linear(s->mode, segment, offset);
+    uint8_t *to = in_page(s, at, bytes);
+
+    if (!to)
+        return guest_write(s->vcpu, at, from, bytes, guest_access_rights(), &s->fault);
+    switch (bytes) { /* one access each: an entry is never seen half written */
+    case 1:
+        *(volatile uint8_t *)to = *(const uint8_t *)from;
+        break;
+    case 2:
+        *(volatile uint16_t *)to = *(const uint16_t *)from;
+        break;
+    case 4:
+        *(volatile uint32_t *)to = *(const uint32_t *)from;
+        break;
+    case 8:
+        *(volatile uint64_t *)to = *(const uint64_t *)from;
+        break;
+    default:
+        __builtin_memcpy(to, from, bytes);
+        break;
+    }
+    written(s, at, bytes);
+    return true;
+}
+
+static bool swap_pair(uint64_t *at, const uint64_t old[2], const uint64_t set[2])
+{
+    bool equal;
+    uint64_t low = old[0], high = old[1];
+
+    __asm__ volatile("lock cmpxchg16b %1"
+                     : "=@ccz"(equal), "+m"(*(uint64_t(*)[2])at), "+a"(low), "+d"(high)
+                     : "b"(set[0]), "c"(set[1])
+                     : "memory");
+    return equal;
+}
+
+static enum emulate_result store_exchange(void *context, enum insn_segment segment, uint64_t offset,
+                                          const void *from, const void *to, unsigned bytes)
+{
+    struct store *s = context;
+    gva_t at = guest_linear(s->mode, segment, offset);
+    uint8_t *place = in_page(s, at, bytes);
+    bool equal = false;
+
+    if (!place)
+        return guest_write(s->vcpu, at, to, bytes, guest_access_rights(), &s->fault)
+                   ? EMULATE_DONE
+                   : EMULATE_FAULT;
+    switch (bytes) {
+    case 1: {
+        uint8_t old = *(const uint8_t *)from;
+        equal = __atomic_compare_exchange_n(place, &old, *(const uint8_t *)to, false,
+                                            __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+        break;
+    }
+    case 2: {
+        uint16_t old = *(const uint16_t *)from;
+        equal = __atomic_compare_exchange_n((uint16_t *)place, &old, *(const uint16_t *)to, false,
+                                            __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+        break;
+    }
+    case 4: {
+        uint32_t old = *(const uint32_t *)from;
+        equal = __atomic_compare_exchange_n((uint32_t *)place, &old, *(const uint32_t *)to, false,
+                                            __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+        break;
+    }
+    case 8: {
+        uint64_t old = *(const uint64_t *)from;
+        equal = __atomic_compare_exchange_n((uint64_t *)place, &old, *(const uint64_t *)to, false,
+                                            __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+        break;
+    }
+    case 16:
+        equal = swap_pair((uint64_t *)place, from, to);
+        break;
+    default:
+        return EMULATE_FAULT;
+    }
+    if (!equal)
+        return EMULATE_AGAIN;
+    written(s, at, bytes);
+    return EMULATE_DONE;
+}
+
+/* The instruction's bytes, by the guest's own tables: the processor has just fetched it. */
+static unsigned fetch(const struct vcpu *vcpu, uint8_t bytes[INSN_BYTES_MAX])
+{
+    gva_t at = gva(vmread(VMCS_GUEST_RIP));
+    unsigned left = (unsigned)(PAGE_SIZE - at.v % PAGE_SIZE);
+    const uint8_t *code = cpt_guest_byte(vcpu->vm->paging.cpt, &vcpu->cpt, at);
+
+    if (!code)
+        return 0;
+    if (left >= INSN_BYTES_MAX) {
+        __builtin_memcpy(bytes, code, INSN_BYTES_MAX);
+        return INSN_BYTES_MAX;
+    }
+    __builtin_memcpy(bytes, code, left);
+    code = cpt_guest_byte(vcpu->vm->paging.cpt, &vcpu->cpt, gva_add(at, left));
+    if (!code)
+        return left;
+    __builtin_memcpy(bytes + left, code, INSN_BYTES_MAX - left);
+    return INSN_BYTES_MAX;
+}
+
+/* REP goes on in the page as long as it may: each round would exit. */
+static enum emulate_result carry_out(struct store *s, const struct insn *insn, uint64_t *rflags,
+                                     uint64_t rip, const struct emulate_memory *memory)
+{
+    enum emulate_result result;
+    unsigned rounds = 0;
+
+    do {
+        result = emulate(insn, s->vcpu->gpr, rflags, rip, memory);
+    } while (result == EMULATE_AGAIN && insn_is_string(insn) && ++rounds < STRING_ROUNDS_MAX &&
+             in_page(s, gva(s->vcpu->gpr[GPR_RDI]), insn->size));
+    return result;
+}
+
+/* --- steps ------------------------------------------------------------------------------------ */
+
+static void begin_step(struct vcpu *vcpu, gpa_t at, gva_t address)
+{
+    struct step *step = &vcpu->arch->step;
+    gpa_t page = gpa(align_down(at.v, PAGE_SIZE));
+
+    for (unsigned i = 0; i < step->pages; i++) {
+        if (step->page[i].v == page.v) { /* in SHADOW, the leaf was made anew meanwhile */
+            cpt_open(vcpu->vm->paging.cpt, &vcpu->cpt, page, address);
+            return;
+        }
+    }
+    if (step->pages ==
+        ARRAY_SIZE(step->page)) { /* one instruction, so many tables: not worth a step */
+        cpt_give_up(vcpu->vm->paging.cpt, at);
+        return;
+    }
+    cpt_open(vcpu->vm->paging.cpt, &vcpu->cpt, page, address);
+    step->page[step->pages++] = page;
+    if (step->active)
+        return;
+    step->active = true;
+    if (!vmx.monitor_trap_flag || !trap_flag_works) {
+        uint64_t rflags = vmread(VMCS_GUEST_RFLAGS);
+        step->trap_flag = (rflags & RFLAGS_TF) != 0;
+        vmwrite(VMCS_GUEST_RFLAGS, rflags | RFLAGS_TF);
+    } else {
+        step->trap_flag = true; /* nothing to take away */
+    }
+    paging_set_controls(vcpu);
+}
+
+void step_end(struct vcpu *vcpu)
+{
+    struct step *step = &vcpu->arch->step;
+
+    if (!step->active)
+        return;
+    for (unsigned i = 0; i < step->pages; i++)
+        cpt_close(vcpu->vm->paging.cpt, step->page[i]);
+    if (!step->trap_flag) {
+        vmwrite(VMCS_GUEST_RFLAGS, vmread(VMCS_GUEST_RFLAGS) & ~RFLAGS_TF);
+        vmwrite(VMCS_GUEST_PENDING_DEBUG,
+                vmread(VMCS_GUEST_PENDING_DEBUG) & ~(uint64_t)PENDING_DEBUG_BS);
+    }
+    *step = (struct step){.active = false};
+    paging_set_controls(vcpu);
+    paging_follow(vcpu);
+}
+
+bool step_trapped(struct vcpu *vcpu)
+{
+    bool hidden = vcpu->arch->step.active && !vcpu->arch->step.trap_flag;
+
+    if (vmx.monitor_trap_flag && !trap_flag_works && vcpu->arch->step.active)
+        vmx.monitor_trap_flag = false; /* it should have come first (SDM 3A table 6-2) */
+    step_end(vcpu);
+    return hidden;
+}
+
+bool exit_monitor_trap_flag(struct vcpu *vcpu)
+{
+    trap_flag_works = true;
+    step_end(vcpu);
+    return true;
+}
+
+/* --- the exit --------------------------------------------------------------------------------- */
+
+/* PUSHF would push the TF of a step. */
+static bool can_step(const struct vcpu *vcpu, const uint8_t *bytes, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        if (bytes[i] == OPCODE_PUSHF)
+            return false;
+        bool prefix = bytes[i] == 0x66 || bytes[i] == 0x67 || (bytes[i] & 0xf0) == 0x40;
+        if (!prefix)
+            break;
+    }
+    return count > 0 && !(vmread32(VMCS_GUEST_INTERRUPTIBILITY) & BLOCKING_MOV_SS) &&
+           vcpu->cpt.paging;
+}
+
+bool exit_table_write(struct vcpu *vcpu, const struct cpt_access *a)
+{
+    struct store store = {
+        .vcpu = vcpu,
+        .mode = guest_code_mode(),
+        .page_gva = align_down(a->gva.v, PAGE_SIZE),
+        .page = gpa(align_down(a->gpa.v, PAGE_SIZE)),
+    };
+    const struct emulate_memory memory = {&store, store_read, store_write, store_exchange};
+    uint8_t bytes[INSN_BYTES_MAX];
+    struct insn insn;
+
+    /* The delivery of an event, or a mode in which tables are not shadowed: let the guest do it. */
+    if ((vmread32(VMCS_IDT_VECTORING) & INTERRUPTION_VALID) || store.mode != DECODE_64) {
+        cpt_give_up(vcpu->vm->paging.cpt, a->gpa);
+        return true;
+    }
+    unsigned count = fetch(vcpu, bytes);
+    if (vcpu->arch->step.active || !decode(bytes, count, store.mode, &insn)) {
+        if (can_step(vcpu, bytes, count))
+            begin_step(vcpu, a->gpa, a->gva);
+        else
+            cpt_give_up(vcpu->vm->paging.cpt, a->gpa);
+        return true;
+    }
+    uint64_t rflags = vmread(VMCS_GUEST_RFLAGS);
+    vcpu->gpr[GPR_RSP] = vmread(VMCS_GUEST_RSP);
+    enum emulate_result result = carry_out(&store, &insn, &rflags, vmread(VMCS_GUEST_RIP), &memory);
+    if (store.first != store.end)
+        cpt_written(vcpu->vm->paging.cpt, gpa_add(store.page, store.first),
+                    store.end - store.first);
+    if (result == EMULATE_FAULT) {
+        exit_inject_fault(vcpu, &store.fault);
+        return true;
+    }
+    vmwrite(VMCS_GUEST_RFLAGS, rflags);
+    vmwrite(VMCS_GUEST_RSP, vcpu->gpr[GPR_RSP]);
+    if (result == EMULATE_DONE)
+        exit_skip_bytes(insn.length);
+    return true;
+}

@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * How a virtual processor walks: the VMCS follows the compound page table (hv/paging/compound.h).
+ *
+ *              CR3           EPT   exits of MOV CR3                exits of #PF
+ *   NESTED     the guest's   on    loads, when a root has nodes    none
+ *   COMPOUND   a node        on    all                             none
+ *   SHADOW     a node        off   all                             P = 1
+ *
+ * The roots in the CR3-target values are NESTED ones: loading one does not exit where EPT is on
+ * (SDM 3C 26.1.3), and paging_catch_up notices afterwards.
+ */
+#include "arch/x86_64/guest_cpu.h"
+#include "arch/x86_64/timer.h"
+#include "arch/x86_64/vcpu.h"
+#include "hv/arch.h"
+#include "hv/guest_paging.h"
+
+#define PF_PRESENT BIT(0) /* of the error code */
+
+/* --- what the compound page table asks for ---------------------------------------------------- */
+
+static bool host_protect(void *context, gpa_t page, bool protect)
+{
+    return ept_protect(context, page, protect);
+}
+
+/* INVEPT for what is cached with EPT, INVVPID for what is without (SDM 3C 28.4.2). One processor
+ * runs the VM, and is here. */
+static void host_invalidate(void *context)
+{
+    struct vm *vm = context;
+
+    ept_invalidate(vm);
+    vcpu_flush_tlb(&vm->vcpu);
+}
+
+static unsigned host_ept_references(void *context, gpa_t at)
+{
+    return ept_references(context, at);
+}
+
+struct cpt_host arch_paging_host(struct vm *vm)
+{
+    return (struct cpt_host){vm, host_protect, host_invalidate, host_ept_references};
+}
+
+unsigned arch_physical_bits(void)
+{
+    return guest_physical_bits();
+}
+
+bool arch_has_1g_pages(void)
+{
+    return guest_has_1g_pages();
+}
+
+uint64_t arch_max_ept_page(void)
+{
+    return vmx.max_ept_leaf == 3 ? PAGE_SIZE_1G : vmx.max_ept_leaf == 2 ? PAGE_SIZE_2M : PAGE_SIZE;
+}
+
+/* --- the VMCS --------------------------------------------------------------------------------- */
+
+uint64_t guest_cr3(const struct vcpu *vcpu)
+{
+    return vcpu->arch->state == CPT_NESTED ? vmread(VMCS_GUEST_CR3) : vcpu->cpt.cr3;
+}
+
+static uint32_t wanted_proc(const struct vcpu *vcpu)
+{
+    const struct arch_vcpu *arch = vcpu->arch;
+    uint32_t proc = vmx.proc;
+
+    if (arch->state != CPT_NESTED)
+        proc |= PROC_CR3_LOAD | PROC_CR3_STORE;
+    else if (vcpu->vm->paging.cpt && cpt_has_risen_roots(vcpu->vm->paging.cpt))
+        proc |= PROC_CR3_LOAD;
+    if (arch->step.active && vmx.monitor_trap_flag)
+        proc |= PROC_MONITOR_TRAP_FLAG;
+    return proc;
+}
+
+void paging_set_controls(struct vcpu *vcpu)
+{
+    struct arch_vcpu *arch = vcpu->arch;
+    uint32_t proc = wanted_proc(vcpu);
+    uint32_t exceptions = EXCEPTIONS_ALWAYS | (arch->state == CPT_SHADOW ? BIT(VECTOR_PF) : 0);
+
+    if (arch->step.active) /* TF must not show in a frame that an exception pushes */
+        exceptions = UINT32_MAX;
+    if (proc != arch->proc)
+        vmwrite(VMCS_PROC_CONTROLS, proc);
+    if (exceptions != arch->exceptions) {
+        uint64_t codes = PF_PRESENT;
+        if (arch->step.active || arch->state != CPT_SHADOW)
+            codes = 0;
+        vmwrite(VMCS_EXCEPTION_BITMAP, exceptions);
+        vmwrite(VMCS_PF_ERROR_MASK, codes);
+        vmwrite(VMCS_PF_ERROR_MATCH, codes);
+    }
+    arch->proc = proc;
+    arch->exceptions = exceptions;
+}
+
+/* Without EPT there is no unrestricted guest either (SDM 3C 26.2.1.1); the guest pages, so it needs
+ * none. There CR0.WP must stay set, and clearing it exits. */
+static void set_state(struct vcpu *vcpu, enum cpt_state state)
+{
+    bool shadow = state == CPT_SHADOW;
+    bool was_shadow = vcpu->arch->state == CPT_SHADOW;
+    uint64_t proc2 = vmx.proc2, owned = guest_cr0_owned();
+
+    vcpu->arch->state = state;
+    if (shadow == was_shadow)
+        return;
+    if (shadow) {
+        proc2 &= ~(uint64_t)(PROC2_EPT | PROC2_UNRESTRICTED_GUEST);
+        owned |= CR0_WP;
+        vmwrite(VMCS_CR0_SHADOW, vmread(VMCS_CR0_SHADOW) | CR0_WP);
+    }
+    vmwrite(VMCS_PROC_CONTROLS2, proc2);
+    vmwrite(VMCS_CR0_MASK, owned);
+}
+
+static void set_targets(struct vcpu *vcpu)
+{
+    uint64_t cr3[4];
+    unsigned count = 0;
+
+    if (vcpu->arch->state != CPT_SHADOW && !vcpu->cpt.pcid)
+        count = cpt_hot_nested_roots(vcpu->vm->paging.cpt, cr3, vmx.cr3_targets);
+    for (unsigned i = 0; i < count; i++)
+        vmwrite(vmcs_nth(VMCS_CR3_TARGET0, i), cr3[i]);
+    vmwrite(VMCS_CR3_TARGET_COUNT, count);
+}
+
+/* Everything that follows from vcpu->cpt. */
+static void apply(struct vcpu *vcpu)
+{
+    struct arch_vcpu *arch = vcpu->arch;
+    uint64_t changes = cpt_stats(vcpu->vm->paging.cpt)->root_changes;
+    enum cpt_state before = arch->state;
+
+    vmwrite(VMCS_GUEST_CR3, vcpu->cpt.node_cr3);
+    set_state(vcpu, vcpu->cpt.state);
+    paging_set_controls(vcpu);
+    if (changes != arch->root_changes || (before == CPT_SHADOW) != (arch->state == CPT_SHADOW)) {
+        arch->root_changes = changes;
+        set_targets(vcpu);
+    }
+}
+
+/* A benchmark's samples are to be taken before and after each change of handling. */
+static void sample(struct vcpu *vcpu)
+{
+    const struct cpt_stats *s = cpt_stats(vcpu->vm->paging.cpt);
+    uint64_t changes = s->promotions + s->demotions + s->root_changes;
+
+    if (changes == vcpu->arch->handling_changes)
+        return;
+    vcpu->arch->handling_changes = changes;
+    bench_sample(vcpu);
+}
+
+/* --- following -------------------------------------------------------------------------------- */
+
+void paging_registers_changed(struct vcpu *vcpu, uint64_t cr3)
+{
+    uint64_t cr0 = vmread(VMCS_GUEST_CR0);
+
+    vcpu->cpt.cr3 = cr3;
+    vcpu->cpt.paging = (vmread(VMCS_GUEST_EFER) & EFER_LMA) && (cr0 & CR0_PG);
+    vcpu->cpt.write_protect = (cr0 & CR0_WP) != 0;
+    vcpu->cpt.pcid = (vmread(VMCS_GUEST_CR4) & CR4_PCIDE) != 0;
+    vcpu->vm->paging.trace.time = time_now();
+    cpt_load_root(vcpu->vm->paging.cpt, &vcpu->cpt, vcpu->vm->paging.trace.time);
+    apply(vcpu);
+    sample(vcpu);
+}
+
+void paging_catch_up(struct vcpu *vcpu)
+{
+    uint64_t cr3 = vmread(VMCS_GUEST_CR3);
+
+    if (cr3 == vcpu->cpt.node_cr3)
+        return;
+    vcpu->arch->state = CPT_NESTED; /* as it runs now: with EPT, by tables of its own */
+    paging_registers_changed(vcpu, cr3);
+}
+
+void paging_follow(struct vcpu *vcpu)
+{
+    struct cpt *c = vcpu->vm->paging.cpt;
+
+    vcpu->cpt.write_protect = (vmread(VMCS_GUEST_CR0) & CR0_WP) != 0;
+    if (cpt_refresh(c, &vcpu->cpt) || cpt_stats(c)->root_changes != vcpu->arch->root_changes)
+        apply(vcpu);
+    sample(vcpu);
+}
+
+static void tick(struct vcpu *vcpu, uint64_t now)
+{
+    struct cpt *c = vcpu->vm->paging.cpt;
+
+    paging_catch_up(vcpu);
+    vcpu->vm->paging.trace.time = now;
+    uint64_t ticks = cpt_tick(c, &vcpu->cpt, now);
+    vcpu->arch->next_tick = now + ticks;
+    timer_set(ticks);
+    paging_follow(vcpu);
+    set_targets(vcpu);
+    ept_merge(vcpu->vm);
+    bench_sample(vcpu);
+}
+
+void paging_after_exit(struct vcpu *vcpu)
+{
+    uint64_t now = time_now();
+
+    if (vcpu->arch->step.active)
+        return;
+    if (now >= vcpu->arch->next_tick)
+        tick(vcpu, now);
+    if (vcpu->vm->settings->stress > 0) {
+        paging_catch_up(vcpu);
+        vcpu->vm->paging.trace.time = now;
+        cpt_stress(vcpu->vm->paging.cpt);
+        paging_follow(vcpu);
+    }
+}
