@@ -126,6 +126,9 @@ bool has_smap(void);
 bool has_pcid(void);
 bool has_invpcid(void);
 
+/* Arguments of the groups of live page tables: seed=N (1), rounds=N (300) of each act. */
+extern uint64_t tables_seed, tables_rounds;
+
 /* --- the groups: each returns its number of cases, 0 when the processor cannot do it ---------- */
 
 uint64_t check_permissions(void);
@@ -147,5 +150,6 @@ uint64_t check_undefined(void);
 uint64_t check_ports(void);
 uint64_t check_no_ram(void);
 uint64_t check_syscall(void);
+uint64_t check_tables(void);
 
 #endif

@@ -25,6 +25,7 @@ static const struct {
     {"ports", check_ports},
     {"no-ram", check_no_ram},
     {"syscall", check_syscall},
+    {"tables", check_tables},
 };
 
 static bool same(const char *a, const char *b)
@@ -42,6 +43,8 @@ void guest_main(void)
     unsigned run = 0, skipped = 0;
 
     arg_word("only", only, sizeof(only));
+    tables_seed = arg_number("seed", tables_seed);
+    tables_rounds = arg_number("rounds", tables_rounds);
     args_done();
     machine_init();
     for (unsigned i = 0; i < sizeof(groups) / sizeof(groups[0]); i++) {
