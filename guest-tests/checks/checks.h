@@ -151,5 +151,6 @@ uint64_t check_ports(void);
 uint64_t check_no_ram(void);
 uint64_t check_syscall(void);
 uint64_t check_tables(void);
+uint64_t check_tables_mix(void);
 
 #endif

@@ -26,6 +26,7 @@ static const struct {
     {"no-ram", check_no_ram},
     {"syscall", check_syscall},
     {"tables", check_tables},
+    {"tables-mix", check_tables_mix},
 };
 
 static bool same(const char *a, const char *b)
