@@ -48,8 +48,7 @@ static uint64_t frame[PAGES];
 static uint64_t table;   /* the region's page table */
 static uint64_t scratch; /* the page table at SCRATCH */
 
-/* --- small things ------------------------------------------------------------------------------
- */
+/* --- small things ----------------------------------------------------------------------------- */
 
 static uint64_t below(uint64_t n)
 {
@@ -183,8 +182,7 @@ static void swap_and_back(const char *what)
     check_page(j, j, what);
 }
 
-/* --- the acts: structure -----------------------------------------------------------------------
- */
+/* --- the acts: structure ---------------------------------------------------------------------- */
 
 static void act_stores(void)
 {
@@ -310,8 +308,7 @@ static void act_reuse(void)
     }
 }
 
-/* --- the acts: stores that are not plain ones ---------------------------------------------------
- */
+/* --- the acts: stores that are not plain ones ------------------------------------------------- */
 
 /* A store across two entries. */
 static void act_straddle_entries(void)
@@ -550,8 +547,7 @@ static void act_own_data(void)
     invlpg(at);
 }
 
-/* --- the acts: bits -----------------------------------------------------------------------------
- */
+/* --- the acts: bits --------------------------------------------------------------------------- */
 
 /* A and D of all levels, cleared, are set where an access goes and nowhere else. */
 static void act_accessed_dirty(void)
@@ -855,8 +851,7 @@ static void act_global(void)
         write_cr4(read_cr4() & ~CR4_PGE);
 }
 
-/* --- the group -----------------------------------------------------------------------------------
- */
+/* --- the group -------------------------------------------------------------------------------- */
 
 static void set_up(void)
 {

@@ -99,8 +99,7 @@ static struct walk_result expect(uint64_t at, unsigned access, struct path *path
     return walk(&memory, &registers, gva(at), access | WALK_SET_AD);
 }
 
-/* --- pages -------------------------------------------------------------------------------------
- */
+/* --- pages ------------------------------------------------------------------------------------ */
 
 /* The page of ours that holds `gpa`: 0 if none. Only these are written. */
 static uint64_t own_page(uint64_t gpa)
@@ -413,8 +412,7 @@ static void quiet_step(void)
     }
 }
 
-/* --- the group -----------------------------------------------------------------------------------
- */
+/* --- the group -------------------------------------------------------------------------------- */
 
 static void set_up(uint64_t first_root)
 {

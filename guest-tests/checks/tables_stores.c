@@ -161,12 +161,14 @@ static void cmpxchg16b(uint64_t at, uint64_t value)
                      : "memory", "cc");
 }
 
-/* --- bits ------------------------------------------------------------------------------------- */
+/* --- bits: a store at least, also where none is to be changed --------------------------------- */
 
 #define BITS(name, set, clear)                                                                     \
     static void name(uint64_t at, uint64_t value)                                                  \
     {                                                                                              \
         uint64_t old = load(at);                                                                   \
+        if (old == value)                                                                          \
+            mov64(at, value);                                                                      \
         for (uint64_t bit = 0; bit < 64; bit++) {                                                  \
             if (!((old ^ value) >> bit & 1))                                                       \
                 continue;                                                                          \
@@ -187,6 +189,8 @@ static void bits_afar(uint64_t at, uint64_t value)
 {
     uint64_t page = at & ~(PAGE - 1), old = load(at);
 
+    if (old == value)
+        mov64(at, value);
     for (int64_t bit = 0; bit < 64; bit++) {
         if (!((old ^ value) >> bit & 1))
             continue;
@@ -270,8 +274,7 @@ static void rep_stosd(uint64_t at, uint64_t value)
     mov32(at - 8, value);
 }
 
-/* --- vectors: the compiler itself uses none, so that nothing has to be kept ---------------------
- */
+/* --- vectors: the compiler itself uses none, so that nothing has to be kept ------------------- */
 
 #define VECTOR16(name, instruction)                                                                \
     static void name(uint64_t at, uint64_t value)                                                  \
