@@ -29,6 +29,7 @@
 #define ROOTS       128u
 #define IST_LIVE    3u
 #define CODE_RET    0xc3u
+#define DR6_BS      (1ull << 14)
 #define VALUE_AT    16u /* in a frame: where its value is; byte 0 is a RET, 8 is for try_access */
 #define FULL_BITS   (PTE_P | PTE_W | PTE_U)
 #define CR3_KEEP    (1ull << 63)
@@ -414,6 +415,71 @@ static void act_straddle_pages(void)
     page_free(data);
 }
 
+/* A whole table is emptied and filled again by string instructions. */
+static void act_strings(void)
+{
+    static uint64_t kept[ENTRIES];
+    uint64_t i = below(PAGES), at = below(2) ? ALIAS : table;
+    uint64_t to = at, from = table, count = ENTRIES;
+
+    memcpy(kept, (const void *)from, sizeof(kept));
+    __asm__ volatile("rep stosq" : "+D"(to), "+c"(count) : "a"(0ull) : "memory");
+    CHECK_EQ(count, 0, "RCX after REP STOSQ");
+    CHECK_EQ(to, at + PAGE, "RDI after REP STOSQ");
+    flush();
+    must_fault(page_at(i), ACCESS_READ, false, 0, "a page of a table that was emptied");
+    must_fault(page_at(PAGES - 1 - i), ACCESS_WRITE, true, ERROR_W | ERROR_U, "the same");
+    /* What was not present needs no invalidation; ALIAS, elsewhere, has stayed. */
+    count = below(2) ? PAGE : ENTRIES;
+    to = at;
+    from = (uint64_t)kept;
+    if (count == PAGE)
+        __asm__ volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(count) : : "memory");
+    else
+        __asm__ volatile("rep movsq" : "+D"(to), "+S"(from), "+c"(count) : : "memory");
+    CHECK_EQ(to, at + PAGE, "RDI after REP MOVS");
+    check_page(i, i, "a page of a table that was filled again");
+    check_page(PAGES - 1 - i, PAGES - 1 - i, "the same");
+}
+
+/* Single steps over stores to a table: #DB comes after each, also after one of a repeated one. */
+extern const char step_store[], step_store_end[], step_repeat[], step_repeat_at[];
+__asm__(".section .text\n"
+        "step_store: mov step_to(%rip), %rdi; mov step_value(%rip), %rax\n"
+        "  pushfq; orl $0x100, (%rsp); popfq; mov %rax, (%rdi)\n"
+        "step_store_end: ret\n"
+        "step_repeat: mov step_to(%rip), %rdi; mov step_value(%rip), %rax; mov $2, %ecx\n"
+        "  pushfq; orl $0x100, (%rsp); popfq\n"
+        "step_repeat_at: rep stosq\n"
+        "  ret\n"
+        ".data\n .balign 8\n"
+        ".globl step_to, step_value\n"
+        "step_to: .quad 0\nstep_value: .quad 0\n .text\n");
+extern uint64_t step_to, step_value;
+
+static void act_single_step(void)
+{
+    uint64_t i = below(PAGES - 1), j = below(PAGES), dr6;
+    uint64_t a = *entry_of(i), b = *entry_of(i + 1);
+    bool repeat = below(2);
+
+    step_to = any_alias(i);
+    step_value = frame[j] | FULL_BITS;
+    __asm__ volatile("mov %0, %%dr6" : : "r"(0xffff0ff0ull));
+    try_run((void (*)(void))(repeat ? step_repeat : step_store));
+    __asm__ volatile("mov %%dr6, %0" : "=r"(dr6));
+    CHECK_EQ(caught.vector, VECTOR_DB, "a single step over a store to a table");
+    CHECK_EQ(caught.rip, (uint64_t)(repeat ? step_repeat_at : step_store_end), "its RIP");
+    CHECK_EQ(dr6 & DR6_BS, DR6_BS, "its DR6.BS");
+    CHECK_EQ(*entry_of(i), step_value, "the entry that it wrote");
+    CHECK_EQ(*entry_of(i + 1), b, "the entry behind");
+    invlpg(page_at(i));
+    check_page(i, j, "a page moved in a single step");
+    *entry_of(i) = a;
+    invlpg(page_at(i));
+    check_page(i, i, "a page moved back");
+}
+
 /* User code writes to a page table that it is shown. try_access writes 8 zero bytes at + 8. */
 static void act_user_store(void)
 {
@@ -688,8 +754,7 @@ static void act_write_protect(void)
     must_pass(page_at(i), ACCESS_WRITE, true, "a page made writable");
 }
 
-/* --- the acts: large pages and roots
- * -------------------------------------------------------------- */
+/* --- the acts: large pages and roots ---------------------------------------------------------- */
 
 /* 2 MiB as a large page, as a table, and as a large page again. */
 static void act_large(void)
@@ -879,11 +944,18 @@ static void set_up(void)
 uint64_t check_tables(void)
 {
     static void (*const acts[])(void) = {
-        act_stores,   act_stores,         act_recursive,        act_two_levels,     act_two_links,
-        act_reuse,    act_straddle_pages, act_straddle_entries, act_user_store,     act_save_area,
-        act_delivery, act_own_code,       act_own_data,         act_accessed_dirty, act_rights,
-        act_rights,   act_garbage,        act_write_protect,    act_large,          act_roots,
-        act_pcid,     act_global,
+        act_stores,         act_stores,
+        act_recursive,      act_two_levels,
+        act_two_links,      act_reuse,
+        act_strings,        act_single_step,
+        act_straddle_pages, act_straddle_entries,
+        act_user_store,     act_save_area,
+        act_delivery,       act_own_code,
+        act_own_data,       act_accessed_dirty,
+        act_rights,         act_rights,
+        act_garbage,        act_write_protect,
+        act_large,          act_roots,
+        act_pcid,           act_global,
     };
     uint64_t count = sizeof(acts) / sizeof(acts[0]);
 

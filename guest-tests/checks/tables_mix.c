@@ -46,8 +46,7 @@ static bool one_in(uint64_t n)
     return below(n) == 0;
 }
 
-/* --- what must come: the walk, on top of memory that it does not change
- * --------------------------- */
+/* --- what must come: the walk, on top of memory that it does not change ----------------------- */
 
 /* Entries that the last walk read, and what it leaves in them. */
 struct path {
@@ -188,8 +187,7 @@ static void compare_all(const uint64_t words[WORDS], uint64_t at, const struct p
     }
 }
 
-/* --- entries at random
- * ---------------------------------------------------------------------------- */
+/* --- entries at random ------------------------------------------------------------------------ */
 
 static uint64_t random_entry(unsigned level)
 {
@@ -251,8 +249,7 @@ static uint64_t good_address(unsigned access)
     return at;
 }
 
-/* --- the steps
- * -------------------------------------------------------------------------------------- */
+/* --- the steps -------------------------------------------------------------------------------- */
 
 /* A store of a random word through a random address; by the one-to-one map if that is not to be. */
 static void store_step(void)
