@@ -46,6 +46,7 @@ void guest_main(void)
     arg_word("only", only, sizeof(only));
     tables_seed = arg_number("seed", tables_seed);
     tables_rounds = arg_number("rounds", tables_rounds);
+    tables_speculation = arg_number("speculation", tables_speculation);
     args_done();
     machine_init();
     for (unsigned i = 0; i < sizeof(groups) / sizeof(groups[0]); i++) {
