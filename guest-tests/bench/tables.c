@@ -146,8 +146,7 @@ static void build(void)
     write_cr3(space[0]);
 }
 
-/* --- the steps: each does one, checks it, and returns its ticks ---------------------------------
- */
+/* --- the steps: each does one, checks it, and returns its ticks ------------------------------- */
 
 static uint64_t step_write(uint64_t n)
 {

@@ -126,6 +126,10 @@ bool has_smap(void);
 bool has_pcid(void);
 bool has_invpcid(void);
 
+/* Arguments of the groups of live page tables: seed=N (1); rounds=N (300) of each act;
+ * speculation=1 when the processor may set A where it only looks ahead, as real ones do. */
+extern uint64_t tables_seed, tables_rounds, tables_speculation;
+
 /* --- the groups: each returns its number of cases, 0 when the processor cannot do it ---------- */
 
 uint64_t check_permissions(void);
@@ -147,5 +151,7 @@ uint64_t check_undefined(void);
 uint64_t check_ports(void);
 uint64_t check_no_ram(void);
 uint64_t check_syscall(void);
+uint64_t check_tables(void);
+uint64_t check_tables_mix(void);
 
 #endif

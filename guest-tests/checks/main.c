@@ -25,6 +25,8 @@ static const struct {
     {"ports", check_ports},
     {"no-ram", check_no_ram},
     {"syscall", check_syscall},
+    {"tables", check_tables},
+    {"tables-mix", check_tables_mix},
 };
 
 static bool same(const char *a, const char *b)
@@ -42,6 +44,9 @@ void guest_main(void)
     unsigned run = 0, skipped = 0;
 
     arg_word("only", only, sizeof(only));
+    tables_seed = arg_number("seed", tables_seed);
+    tables_rounds = arg_number("rounds", tables_rounds);
+    tables_speculation = arg_number("speculation", tables_speculation);
     args_done();
     machine_init();
     for (unsigned i = 0; i < sizeof(groups) / sizeof(groups[0]); i++) {
