@@ -132,8 +132,7 @@ bool guest_paging_create(struct vm *vm, struct why *why)
         cpt_create(&host, &vm->paging.memory, &ram, &settings, &vm->paging.trace, &reason);
     if (!vm->paging.cpt)
         return why_set(why, "paging = %s: %s", paging_mode_name(vm->settings->paging), reason);
-    vm->paging.started = time_now();
-    vm->vcpu.cpt = (struct cpt_cpu){.root = CPT_NONE, .since = vm->paging.started};
+    vm->vcpu.cpt = (struct cpt_cpu){.root = CPT_NONE};
     return true;
 }
 
@@ -241,7 +240,7 @@ void guest_paging_print_trace(const struct vm *vm)
         console_printf(
             "@trace {\"vm\": \"%s\", \"time\": %llu, \"event\": \"%s\", \"value\": %llu, "
             "\"detail\": %u}\n",
-            vm->settings->name, (ull)(e->time - vm->paging.started),
+            vm->settings->name, (ull)e->time,
             trace_kind_name((enum trace_kind)e->kind), (ull)e->value, e->detail);
     }
 }

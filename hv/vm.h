@@ -49,8 +49,7 @@ struct guest_paging {
     struct cpt *cpt; /* NULL with paging = nested */
     struct cpt_memory memory;
     size_t book_pages;
-    struct trace trace;
-    uint64_t started; /* TSC */
+    struct trace trace; /* its times: ticks of the guest's own time, exits left out */
 };
 
 struct vm {

@@ -238,14 +238,16 @@ bool vmx_handle_exit(struct vcpu *vcpu)
                 reason < EXIT_REASONS && exits[reason].name ? exits[reason].name : "unknown");
         return false;
     }
+    if (vcpu->vm->paging.cpt)
+        paging_begin_exit(vcpu);
     vcpu->exits[reason]++;
     if (++vcpu->exit_count % EXITS_PER_TIME_CHECK == 0)
         vm_check_deadline(vcpu->vm);
     if (!exits[reason].handle(vcpu))
         vm_stop(vcpu->vm, "exit '%s', qualification 0x%llx: not handled", exits[reason].name,
                 (unsigned long long)vmread(VMCS_EXIT_QUALIFICATION));
-    if (vcpu->vm->paging.cpt && vcpu->vm->end == VM_RUNNING)
-        paging_after_exit(vcpu);
+    if (vcpu->vm->paging.cpt)
+        paging_end_exit(vcpu);
     return vcpu->vm->end == VM_RUNNING;
 }
 

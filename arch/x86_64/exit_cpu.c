@@ -308,7 +308,9 @@ static bool write_cr3_of_guest(struct vcpu *vcpu, uint64_t value)
     }
     if (keeps)
         value &= ~CR3_NO_FLUSH;
-    if (vcpu->vm->paging.cpt)
+    if (vcpu->vm->paging.cpt && is_long && vcpu->cpt.paging)
+        paging_cr3_loaded(vcpu, value, (cr4 & CR4_PCIDE) != 0);
+    else if (vcpu->vm->paging.cpt)
         paging_registers_changed(vcpu, value);
     else
         vmwrite(VMCS_GUEST_CR3, value);

@@ -83,7 +83,8 @@ static bool emulate_access(struct vcpu *vcpu, gpa_t at)
         vmwrite(VMCS_GUEST_RSP, vcpu->gpr[GPR_RSP]);
         exit_skip_bytes(insn.length);
         return true;
-    case EMULATE_AGAIN:
+    case EMULATE_AGAIN: /* a round is done, and traps if TF is set */
+        exit_skip_bytes(0);
         return true;
     case EMULATE_FAULT:
         exit_inject_fault(vcpu, &access.fault);
@@ -157,7 +158,6 @@ static bool compound_violation(struct vcpu *vcpu, uint64_t qualification, gpa_t 
     bool handled = true;
 
     paging_catch_up(vcpu);
-    vcpu->vm->paging.trace.time = time_now();
     switch (cpt_ept_violation(vcpu->vm->paging.cpt, &vcpu->cpt, &a)) {
     case CPT_TABLE_WRITE:
         handled = exit_table_write(vcpu, &a);
@@ -192,17 +192,8 @@ bool exit_ept_violation(struct vcpu *vcpu)
 
 /* --- SHADOW ----------------------------------------------------------------------------------- */
 
-static unsigned access_of(uint32_t error_code)
-{
-    return (error_code & PF_W ? WALK_WRITE : 0) | (error_code & PF_I ? WALK_FETCH : 0) |
-           (error_code & PF_U ? WALK_USER : 0);
-}
-
-/*
- * A #PF with P = 1 in SHADOW. Without NXE and SMEP the error code does not tell a fetch; then it
- * makes no difference to the walk either. Implicit supervisor accesses at CPL 3 (of descriptor
- * tables) are those with U clear there.
- */
+/* A #PF with P = 1 in SHADOW. Implicit supervisor accesses at CPL 3 (of descriptor tables) are those with U
+ * clear there. */
 bool exit_shadow_page_fault(struct vcpu *vcpu)
 {
     struct cpt_access a = {.gva = gva(vmread(VMCS_EXIT_QUALIFICATION)),
@@ -212,10 +203,8 @@ bool exit_shadow_page_fault(struct vcpu *vcpu)
     bool handled = true;
 
     block_nmi_again((vmread32(VMCS_EXIT_INTERRUPTION) & INTERRUPTION_NMI_UNBLOCK) != 0);
-    a.access = access_of(a.error_code);
-    if (!(a.access & WALK_USER) && guest_access_rights() == WALK_USER)
-        a.access |= WALK_IMPLICIT;
-    vcpu->vm->paging.trace.time = time_now();
+    if (!(a.error_code & PF_U) && guest_access_rights() == WALK_USER)
+        a.access = WALK_IMPLICIT;
     arch_walk_setup(vcpu, &registers, &memory);
     memory.nested_references = NULL;
     switch (cpt_page_fault(vcpu->vm->paging.cpt, &vcpu->cpt, &a, &registers, &memory)) {
@@ -229,7 +218,7 @@ bool exit_shadow_page_fault(struct vcpu *vcpu)
         handled = exit_table_write(vcpu, &a);
         break;
     case CPT_NOT_RAM:
-        handled = not_ram(vcpu, a.gpa, a.access & WALK_FETCH ? EPT_VIOLATION_FETCH : 0, true);
+        handled = not_ram(vcpu, a.gpa, a.error_code & PF_I ? EPT_VIOLATION_FETCH : 0, true);
         break;
     case CPT_RESUME:
         break;

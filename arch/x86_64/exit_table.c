@@ -8,6 +8,8 @@
  * emulators offer the flag and never act on it: the first step has both, and the exit that comes
  * tells.
  */
+#include <string.h>
+
 #include "arch/x86_64/decode.h"
 #include "arch/x86_64/emulate.h"
 #include "arch/x86_64/exit.h"
@@ -164,39 +166,93 @@ static enum emulate_result store_exchange(void *context, enum insn_segment segme
     return EMULATE_DONE;
 }
 
-/* The instruction's bytes, by the guest's own tables: the processor has just fetched it. */
-static unsigned fetch(const struct vcpu *vcpu, uint8_t bytes[INSN_BYTES_MAX])
-{
-    gva_t at = gva(vmread(VMCS_GUEST_RIP));
-    unsigned left = (unsigned)(PAGE_SIZE - at.v % PAGE_SIZE);
-    const uint8_t *code = cpt_guest_byte(vcpu->vm->paging.cpt, &vcpu->cpt, at);
+/*
+ * Instructions that were decoded lately, by address: kernels store to their tables from a few places. The
+ * bytes are compared, so that what is found is what is there.
+ */
+#define RECENT 64u
 
-    if (!code)
-        return 0;
-    if (left >= INSN_BYTES_MAX) {
-        __builtin_memcpy(bytes, code, INSN_BYTES_MAX);
-        return INSN_BYTES_MAX;
-    }
-    __builtin_memcpy(bytes, code, left);
-    code = cpt_guest_byte(vcpu->vm->paging.cpt, &vcpu->cpt, gva_add(at, left));
-    if (!code)
-        return left;
-    __builtin_memcpy(bytes + left, code, INSN_BYTES_MAX - left);
-    return INSN_BYTES_MAX;
+struct code {
+    union {
+        uint8_t bytes[16]; /* INSN_BYTES_MAX of them, the others 0 */
+        uint64_t words[2];
+    };
+    unsigned count;
+};
+_Static_assert(INSN_BYTES_MAX <= sizeof(((struct code *)0)->bytes), "an instruction fits");
+
+static struct recent {
+    struct code code;
+    struct insn insn;
+} recent[RECENT];
+
+static const struct insn *decode_recent(uint64_t rip, const struct code *code)
+{
+    struct recent *r = &recent[(rip ^ rip >> 6) % RECENT];
+
+    if (r->code.words[0] == code->words[0] && r->code.words[1] == code->words[1] &&
+        r->code.count == code->count)
+        return &r->insn;
+    r->code.count = 0;
+    if (!decode(code->bytes, code->count, DECODE_64, &r->insn))
+        return NULL;
+    r->code = *code;
+    return &r->insn;
 }
 
-/* REP goes on in the page as long as it may: each round would exit. */
+/* The instruction's bytes, by the guest's own tables: the processor has just fetched it. */
+static void fetch(const struct vcpu *vcpu, uint64_t rip, struct code *code)
+{
+    const struct cpt *c = vcpu->vm->paging.cpt;
+    unsigned left = (unsigned)(PAGE_SIZE - rip % PAGE_SIZE);
+    const uint8_t *bytes = cpt_guest_byte(c, &vcpu->cpt, gva(rip));
+
+    code->count = 0;
+    code->words[0] = code->words[1] = 0;
+    if (!bytes)
+        return;
+    code->count = INSN_BYTES_MAX;
+    if (left >= sizeof(code->bytes)) {
+        __builtin_memcpy(code->bytes, bytes, sizeof(code->bytes));
+        code->bytes[INSN_BYTES_MAX] = 0;
+        return;
+    }
+    if (left > INSN_BYTES_MAX)
+        left = INSN_BYTES_MAX;
+    memcpy(code->bytes, bytes, left);
+    if (left == INSN_BYTES_MAX)
+        return;
+    bytes = cpt_guest_byte(c, &vcpu->cpt, gva(rip + left));
+    if (bytes)
+        memcpy(code->bytes + left, bytes, INSN_BYTES_MAX - left);
+    else
+        code->count = left;
+}
+
+/* REP goes on in the page as long as it may: each round would exit. With TF each round traps. */
 static enum emulate_result carry_out(struct store *s, const struct insn *insn, uint64_t *rflags,
                                      uint64_t rip, const struct emulate_memory *memory)
 {
     enum emulate_result result;
-    unsigned rounds = 0;
+    unsigned rounds = *rflags & RFLAGS_TF ? STRING_ROUNDS_MAX : 1;
 
     do {
         result = emulate(insn, s->vcpu->gpr, rflags, rip, memory);
-    } while (result == EMULATE_AGAIN && insn_is_string(insn) && ++rounds < STRING_ROUNDS_MAX &&
+    } while (result == EMULATE_AGAIN && insn_is_string(insn) && rounds++ < STRING_ROUNDS_MAX &&
              in_page(s, gva(s->vcpu->gpr[GPR_RDI]), insn->size));
     return result;
+}
+
+/* MOV of 64 bits to an entry, which most stores to tables are: the exit has told the address. */
+static bool plain_store(const struct vcpu *vcpu, const struct insn *insn, gva_t at, uint64_t *value)
+{
+    if (insn->op != INSN_MOV || !insn->to_memory || insn->size != 8 || !is_aligned(at.v, 8))
+        return false;
+    if (insn->source == INSN_IMMEDIATE)
+        *value = insn->immediate;
+    else
+        *value = insn->reg == GPR_RSP ? vmread(VMCS_GUEST_RSP) : vcpu->gpr[insn->reg];
+    return true;
 }
 
 /* --- steps ------------------------------------------------------------------------------------ */
@@ -283,44 +339,65 @@ static bool can_step(const struct vcpu *vcpu, const uint8_t *bytes, unsigned cou
            vcpu->cpt.paging;
 }
 
-bool exit_table_write(struct vcpu *vcpu, const struct cpt_access *a)
+static void open_or_give_up(struct vcpu *vcpu, const struct cpt_access *a, const struct code *code)
+{
+    if (can_step(vcpu, code->bytes, code->count))
+        begin_step(vcpu, a->gpa, a->gva);
+    else
+        cpt_give_up(vcpu->vm->paging.cpt, a->gpa);
+}
+
+/* By emulation: everything but plain stores. */
+static void emulate_store(struct vcpu *vcpu, const struct cpt_access *a, const struct insn *insn,
+                          uint64_t rip)
 {
     struct store store = {
         .vcpu = vcpu,
-        .mode = guest_code_mode(),
+        .mode = DECODE_64,
         .page_gva = align_down(a->gva.v, PAGE_SIZE),
         .page = gpa(align_down(a->gpa.v, PAGE_SIZE)),
     };
     const struct emulate_memory memory = {&store, store_read, store_write, store_exchange};
-    uint8_t bytes[INSN_BYTES_MAX];
-    struct insn insn;
-
-    /* The delivery of an event, or a mode in which tables are not shadowed: let the guest do it. */
-    if ((vmread32(VMCS_IDT_VECTORING) & INTERRUPTION_VALID) || store.mode != DECODE_64) {
-        cpt_give_up(vcpu->vm->paging.cpt, a->gpa);
-        return true;
-    }
-    unsigned count = fetch(vcpu, bytes);
-    if (vcpu->arch->step.active || !decode(bytes, count, store.mode, &insn)) {
-        if (can_step(vcpu, bytes, count))
-            begin_step(vcpu, a->gpa, a->gva);
-        else
-            cpt_give_up(vcpu->vm->paging.cpt, a->gpa);
-        return true;
-    }
     uint64_t rflags = vmread(VMCS_GUEST_RFLAGS);
+
     vcpu->gpr[GPR_RSP] = vmread(VMCS_GUEST_RSP);
-    enum emulate_result result = carry_out(&store, &insn, &rflags, vmread(VMCS_GUEST_RIP), &memory);
+    enum emulate_result result = carry_out(&store, insn, &rflags, rip, &memory);
     if (store.first != store.end)
-        cpt_written(vcpu->vm->paging.cpt, gpa_add(store.page, store.first),
-                    store.end - store.first);
+        cpt_written(vcpu->vm->paging.cpt, gpa_add(store.page, store.first), store.end - store.first);
     if (result == EMULATE_FAULT) {
         exit_inject_fault(vcpu, &store.fault);
-        return true;
+        return;
     }
     vmwrite(VMCS_GUEST_RFLAGS, rflags);
     vmwrite(VMCS_GUEST_RSP, vcpu->gpr[GPR_RSP]);
     if (result == EMULATE_DONE)
-        exit_skip_bytes(insn.length);
+        exit_skip_bytes(insn->length);
+    else if (insn_is_string(insn))
+        exit_skip_bytes(0); /* a round is done, and traps if TF is set */
+}
+
+bool exit_table_write(struct vcpu *vcpu, const struct cpt_access *a)
+{
+    uint64_t rip = vmread(VMCS_GUEST_RIP);
+    struct code code;
+    uint64_t value;
+
+    /* The delivery of an event, or a mode in which tables are not shadowed: let the guest do it. */
+    if ((vmread32(VMCS_IDT_VECTORING) & INTERRUPTION_VALID) || guest_code_mode() != DECODE_64) {
+        cpt_give_up(vcpu->vm->paging.cpt, a->gpa);
+        return true;
+    }
+    fetch(vcpu, rip, &code);
+    const struct insn *insn = vcpu->arch->step.active ? NULL : decode_recent(rip, &code);
+    if (!insn) {
+        open_or_give_up(vcpu, a, &code);
+    } else if (plain_store(vcpu, insn, a->gva, &value)) {
+        uint64_t *entry = guest_ram_at(&vcpu->vm->ram, a->gpa, sizeof(value));
+        __atomic_store_n(entry, value, __ATOMIC_RELEASE);
+        cpt_written(vcpu->vm->paging.cpt, a->gpa, sizeof(value));
+        exit_skip_bytes(insn->length);
+    } else {
+        emulate_store(vcpu, a, insn, rip);
+    }
     return true;
 }

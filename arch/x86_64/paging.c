@@ -143,6 +143,8 @@ static void apply(struct vcpu *vcpu)
     enum cpt_state before = arch->state;
 
     vmwrite(VMCS_GUEST_CR3, vcpu->cpt.node_cr3);
+    if (before == vcpu->cpt.state && changes == arch->root_changes)
+        return;
     set_state(vcpu, vcpu->cpt.state);
     paging_set_controls(vcpu);
     if (changes != arch->root_changes || (before == CPT_SHADOW) != (arch->state == CPT_SHADOW)) {
@@ -154,8 +156,7 @@ static void apply(struct vcpu *vcpu)
 /* A benchmark's samples are to be taken before and after each change of handling. */
 static void sample(struct vcpu *vcpu)
 {
-    const struct cpt_stats *s = cpt_stats(vcpu->vm->paging.cpt);
-    uint64_t changes = s->promotions + s->demotions + s->root_changes;
+    uint64_t changes = cpt_stats(vcpu->vm->paging.cpt)->changes;
 
     if (changes == vcpu->arch->handling_changes)
         return;
@@ -165,6 +166,13 @@ static void sample(struct vcpu *vcpu)
 
 /* --- following -------------------------------------------------------------------------------- */
 
+static void load_root(struct vcpu *vcpu)
+{
+    cpt_load_root(vcpu->vm->paging.cpt, &vcpu->cpt, vcpu->arch->guest_ticks);
+    apply(vcpu);
+    sample(vcpu);
+}
+
 void paging_registers_changed(struct vcpu *vcpu, uint64_t cr3)
 {
     uint64_t cr0 = vmread(VMCS_GUEST_CR0);
@@ -173,10 +181,14 @@ void paging_registers_changed(struct vcpu *vcpu, uint64_t cr3)
     vcpu->cpt.paging = (vmread(VMCS_GUEST_EFER) & EFER_LMA) && (cr0 & CR0_PG);
     vcpu->cpt.write_protect = (cr0 & CR0_WP) != 0;
     vcpu->cpt.pcid = (vmread(VMCS_GUEST_CR4) & CR4_PCIDE) != 0;
-    vcpu->vm->paging.trace.time = time_now();
-    cpt_load_root(vcpu->vm->paging.cpt, &vcpu->cpt, vcpu->vm->paging.trace.time);
-    apply(vcpu);
-    sample(vcpu);
+    load_root(vcpu);
+}
+
+void paging_cr3_loaded(struct vcpu *vcpu, uint64_t cr3, bool pcid)
+{
+    vcpu->cpt.cr3 = cr3;
+    vcpu->cpt.pcid = pcid;
+    load_root(vcpu);
 }
 
 void paging_catch_up(struct vcpu *vcpu)
@@ -193,20 +205,18 @@ void paging_follow(struct vcpu *vcpu)
 {
     struct cpt *c = vcpu->vm->paging.cpt;
 
-    vcpu->cpt.write_protect = (vmread(VMCS_GUEST_CR0) & CR0_WP) != 0;
     if (cpt_refresh(c, &vcpu->cpt) || cpt_stats(c)->root_changes != vcpu->arch->root_changes)
         apply(vcpu);
     sample(vcpu);
 }
 
-static void tick(struct vcpu *vcpu, uint64_t now)
+static void end_interval(struct vcpu *vcpu)
 {
     struct cpt *c = vcpu->vm->paging.cpt;
 
-    paging_catch_up(vcpu);
-    vcpu->vm->paging.trace.time = now;
-    uint64_t ticks = cpt_tick(c, &vcpu->cpt, now);
-    vcpu->arch->next_tick = now + ticks;
+    vcpu->cpt.write_protect = (vmread(VMCS_GUEST_CR0) & CR0_WP) != 0; /* no exit tells, but in SHADOW */
+    uint64_t ticks = cpt_tick(c, &vcpu->cpt, vcpu->arch->guest_ticks);
+    vcpu->arch->next_tick = vcpu->arch->guest_ticks + ticks;
     timer_set(ticks);
     paging_follow(vcpu);
     set_targets(vcpu);
@@ -214,18 +224,15 @@ static void tick(struct vcpu *vcpu, uint64_t now)
     bench_sample(vcpu);
 }
 
-void paging_after_exit(struct vcpu *vcpu)
+void paging_tick(struct vcpu *vcpu)
 {
-    uint64_t now = time_now();
-
-    if (vcpu->arch->step.active)
+    if (vcpu->arch->step.active) /* the page that is open must not change its handling */
         return;
-    if (now >= vcpu->arch->next_tick)
-        tick(vcpu, now);
+    paging_catch_up(vcpu);
+    end_interval(vcpu);
     if (vcpu->vm->settings->stress > 0) {
-        paging_catch_up(vcpu);
-        vcpu->vm->paging.trace.time = now;
         cpt_stress(vcpu->vm->paging.cpt);
         paging_follow(vcpu);
+        vcpu->arch->next_tick = 0; /* look again at the next exit */
     }
 }

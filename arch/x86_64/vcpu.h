@@ -60,7 +60,10 @@ struct arch_vcpu {
     uint32_t proc;             /* controls, as the VMCS has them */
     uint32_t exceptions;       /* exception bitmap, likewise */
     uint64_t root_changes;     /* that the CR3-target values know of */
-    uint64_t next_tick;        /* TSC at which the profiler looks again */
+    /* The profiler's clock is the guest's own time: what exits take is left out. */
+    uint64_t guest_ticks; /* up to the last exit */
+    uint64_t entered;     /* TSC of the last entry */
+    uint64_t next_tick;   /* guest_ticks at which the profiler looks again */
     uint64_t handling_changes; /* that the benchmark's samples know of */
     struct step step;
     uint64_t cr8;
@@ -86,12 +89,29 @@ void ept_merge(struct vm *vm);
 uint64_t guest_cr3(const struct vcpu *vcpu);
 /* The guest's CR0, CR3, CR4 or EFER changed: how it walks follows. */
 void paging_registers_changed(struct vcpu *vcpu, uint64_t cr3);
+/* A MOV to CR3 in long mode, nothing else: pcid is CR4.PCIDE. */
+void paging_cr3_loaded(struct vcpu *vcpu, uint64_t cr3, bool pcid);
 /* The guest may have loaded another root without an exit: take it over. */
 void paging_catch_up(struct vcpu *vcpu);
 /* Something was done to the compound page table: let the VMCS follow. */
 void paging_follow(struct vcpu *vcpu);
-/* At the end of every exit: the profiler's interval, forced changes. */
-void paging_after_exit(struct vcpu *vcpu);
+/* An interval has ended, or a forced change may be due. */
+void paging_tick(struct vcpu *vcpu);
+
+/* At the begin and the end of every exit: the guest's time, and what is due. */
+static inline void paging_begin_exit(struct vcpu *vcpu)
+{
+    vcpu->arch->guest_ticks += rdtsc() - vcpu->arch->entered;
+    vcpu->vm->paging.trace.time = vcpu->arch->guest_ticks;
+}
+
+static inline void paging_end_exit(struct vcpu *vcpu)
+{
+    if (vcpu->arch->guest_ticks >= vcpu->arch->next_tick)
+        paging_tick(vcpu);
+    vcpu->arch->entered = rdtsc();
+}
+
 /* Set the VMCS's controls, for the state of the walks and a step. */
 void paging_set_controls(struct vcpu *vcpu);
 

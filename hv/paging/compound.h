@@ -80,6 +80,8 @@ struct cpt_settings {
     uint64_t seed;         /* of these */
 };
 
+#define CPT_RECENT_ROOTS 8u
+
 /* A virtual processor's part. */
 struct cpt_cpu {
     uint64_t cr3;         /* as the guest has it */
@@ -89,6 +91,14 @@ struct cpt_cpu {
     uint32_t root;        /* index, CPT_NONE without one */
     enum cpt_state state; /* how the processor walks now */
     uint64_t node_cr3;    /* what its CR3 must hold then */
+    uint64_t generation;  /* of the table that these follow */
+    bool seen_protect;    /* write_protect that they follow */
+    struct cpt_recent {   /* roots that were loaded lately, as they were walked at `generation` */
+        uint64_t cr3, generation, node_cr3;
+        uint32_t root;
+        enum cpt_state state;
+        bool write_protect, pcid;
+    } recent[CPT_RECENT_ROOTS];
     uint64_t since;       /* ticks: when the root began to run, or was last charged */
 };
 
@@ -104,6 +114,7 @@ struct cpt_stats {
     uint64_t demotions;    /* the other way */
     uint64_t evictions;    /* demotions for lack of memory */
     uint64_t root_changes; /* of state */
+    uint64_t changes;      /* promotions, demotions and changes of state: of how some walk goes */
     uint64_t invalidations;
     uint64_t cr3_loads;      /* that exited */
     uint64_t changed_tables; /* nested-handled tables found changed at an interval's end: what
@@ -185,8 +196,8 @@ struct cpt_access {
 /* An EPT violation in NESTED or COMPOUND. */
 enum cpt_result cpt_ept_violation(struct cpt *c, struct cpt_cpu *cpu, struct cpt_access *a);
 
-/* A page fault with P = 1 in SHADOW. `registers` and `memory` are for a walk of the guest's own
- * tables. */
+/* A page fault with P = 1 in SHADOW, known by its address and error code; `access` may hold WALK_IMPLICIT.
+ * `registers` and `memory` are for a walk of the guest's own tables. */
 enum cpt_result cpt_page_fault(struct cpt *c, struct cpt_cpu *cpu, struct cpt_access *a,
                                const struct walk_registers *registers,
                                const struct walk_memory *memory);

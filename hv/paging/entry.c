@@ -404,11 +404,27 @@ static enum sync_status sync_table(struct cpt *c, uint32_t n, unsigned slot, uin
     return follow ? SYNC_FULL : SYNC_OK;
 }
 
+/* Level 1 of COMPOUND, where most of the work is: nothing hangs on such entries. */
+static inline uint64_t compound_level_1(const struct cpt *c, uint32_t n, unsigned slot, uint64_t e)
+{
+    if (!(e & PTE_P))
+        return 0;
+    if ((e & c->reserved) && RULE(8))
+        return fault_entry(c, e, 1);
+    if (!(e & PTE_A) && RULE(9))
+        return trap_entry(c, n, slot, e);
+    return compound_leaf(c, e, 1);
+}
+
 enum sync_status entry_sync(struct cpt *c, uint32_t n, unsigned slot, bool follow)
 {
     unsigned level = c->node[n].level;
     uint64_t e = load_entry(guest_table(c, c->table[c->node[n].table].gfn) + slot);
 
+    if (level == 1 && node_format(c, n) == CPT_FORMAT_COMPOUND) {
+        __atomic_store_n(node_page(c, n) + slot, compound_level_1(c, n, slot, e), __ATOMIC_RELEASE);
+        return SYNC_OK;
+    }
     if (!(e & PTE_P)) {
         entry_set(c, n, slot, 0);
         return SYNC_OK;
@@ -427,23 +443,13 @@ enum sync_status entry_sync(struct cpt *c, uint32_t n, unsigned slot, bool follo
 
 /* --- filling ---------------------------------------------------------------------------------- */
 
-/* Level 1 of COMPOUND, where most of the work is: nothing hangs on such entries. */
 static void fill_compound_leaves(struct cpt *c, uint32_t n, const uint64_t *guest)
 {
     uint64_t *page = node_page(c, n);
 
     for (unsigned slot = 0; slot < PT_ENTRIES; slot++) {
         uint64_t e = load_entry(guest + slot);
-        uint64_t value = 0;
-        if (e & PTE_P) {
-            if ((e & c->reserved) && RULE(8))
-                value = fault_entry(c, e, 1);
-            else if (!(e & PTE_A) && RULE(9))
-                value = trap_entry(c, n, slot, e);
-            else
-                value = compound_leaf(c, e, 1);
-        }
-        __atomic_store_n(page + slot, value, __ATOMIC_RELAXED);
+        __atomic_store_n(page + slot, compound_level_1(c, n, slot, e), __ATOMIC_RELAXED);
     }
 }
 

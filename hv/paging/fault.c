@@ -46,10 +46,23 @@ static struct guest_path guest_path(const struct cpt *c, const struct cpt_cpu *c
 
 const void *cpt_guest_byte(const struct cpt *c, const struct cpt_cpu *cpu, gva_t at)
 {
-    struct guest_path path = guest_path(c, cpu, at);
-    const uint64_t *page = path.complete ? guest_table(c, path.leaf.v >> PAGE_SHIFT) : NULL;
+    uint64_t table = cpu->cr3 & PTE_ADDRESS;
 
-    return page ? (const uint8_t *)page + path.leaf.v % PAGE_SIZE : NULL;
+    for (unsigned shift = PAGE_SHIFT + 9 * (c->settings.levels - 1);; shift -= 9) {
+        const uint64_t *guest = guest_table(c, table >> PAGE_SHIFT);
+        if (!guest)
+            return NULL;
+        uint64_t e = load_entry(guest + (at.v >> shift & (PT_ENTRIES - 1)));
+        if (!(e & PTE_P))
+            return NULL;
+        table = e & PTE_ADDRESS;
+        if (shift > PAGE_SHIFT && !(e & PTE_PS))
+            continue;
+        uint64_t inside = (1ull << shift) - 1;
+        uint64_t to = (table & ~inside) | (at.v & inside);
+        const uint64_t *page = guest_table(c, to >> PAGE_SHIFT);
+        return page ? (const uint8_t *)page + to % PAGE_SIZE : NULL;
+    }
 }
 
 /* Whether the guest's own tables lead to one of our windows: there is nothing, for the guest. */
@@ -147,11 +160,11 @@ void cpt_written(struct cpt *c, gpa_t at, unsigned bytes)
         for (unsigned slot = first; slot <= last && c->node[n].used && RULE(12); slot++)
             entry_sync(c, n, slot, false);
         if (next != CPT_NONE && !c->node[next].used)
-            next = t->nodes; /* it went with what hung on an entry: from the start, which changes
-                                nothing */
+            next = t->nodes; /* it went with what hung on an entry: from the start, which changes nothing */
     }
     t->busy--;
-    table_drop_if_unused(c, t);
+    if (t->nodes == CPT_NONE)
+        table_drop_if_unused(c, t);
     settle(c);
 }
 
@@ -228,14 +241,16 @@ static enum cpt_result trapped(struct cpt *c, struct cpt_cpu *cpu, const struct 
 
     struct table *t = &c->table[node->table];
     uint64_t *guest = guest_table(c, t->gfn) + slot;
-    /* The processor found the access allowed before it met the trap, if the trap stands for a leaf.
-     */
-    bool writes = a->final && (a->access & WALK_WRITE) && node->level == 1;
-    mark(guest, PTE_A | (writes ? PTE_D : 0));
+    bool writes = a->final && (a->access & WALK_WRITE);
     c->stats.syncs++;
     trace_add(c->trace, TRACE_SYNC, t->gfn, slot | (unsigned)node->level << 12);
-    node->refs++; /* it may be another root's, met by the guest's own doing: not to be given up
-                     meanwhile */
+    if (node->level == 1) { /* the processor found the access allowed before it met the trap */
+        mark(guest, PTE_A | (writes ? PTE_D : 0));
+        entry_sync(c, n, slot, true);
+        return CPT_RESUME;
+    }
+    mark(guest, PTE_A);
+    node->refs++; /* it may be another root's, met by the guest's own doing: not to be given up meanwhile */
     enum sync_status status = entry_sync(c, n, slot, true);
     uint64_t made = node_page(c, n)[slot];
     node_put(c, n);
@@ -340,12 +355,25 @@ static enum sync_status sync_path(struct cpt *c, uint32_t n, gva_t at, gpa_t *bl
     }
 }
 
+/* What the access was, as far as the error code tells: a fetch shows only with NXE or SMEP. */
+static unsigned access_of(uint32_t error_code)
+{
+    return (error_code & PF_W ? WALK_WRITE : 0) | (error_code & PF_I ? WALK_FETCH : 0) |
+           (error_code & PF_U ? WALK_USER : 0);
+}
+
 enum cpt_result cpt_page_fault(struct cpt *c, struct cpt_cpu *cpu, struct cpt_access *a,
                                const struct walk_registers *registers,
                                const struct walk_memory *memory)
 {
     gpa_t blocker;
-    struct walk_result w = walk(memory, registers, a->gva, a->access | WALK_SET_AD);
+
+    /* A trap says nothing of rights, and what looks like a read may be a fetch: bring the entries up to date,
+     * and the processor will find out. A write is a write. */
+    a->access |= access_of(a->error_code);
+    bool trap = (a->error_code & PF_RSVD) && !(a->access & WALK_WRITE);
+    struct walk_result w =
+        walk(memory, registers, a->gva, a->access | WALK_SET_AD | (trap ? WALK_NO_CHECK : 0));
 
     if (w.status == WALK_FAULT) {
         a->error_code = w.error_code;

@@ -48,6 +48,7 @@ void table_demote(struct cpt *c, struct table *t, enum trace_kind why)
     t->writes = t->writes_total = 0;
     c->events++;
     c->stats.demotions++;
+    c->stats.changes++;
     c->stats.evictions += why == TRACE_EVICT;
     trace_add(c->trace, why, t->gfn, t->level);
     t->busy--;
@@ -98,6 +99,7 @@ bool table_promote(struct cpt *c, struct table *t)
     c->events++;
     if (complete) {
         c->stats.promotions++;
+        c->stats.changes++;
         trace_add(c->trace, TRACE_PROMOTE, t->gfn, t->level);
     }
     if (!complete && t->handling == HANDLING_SHADOW)

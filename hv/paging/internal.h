@@ -143,6 +143,7 @@ struct cpt {
 
     uint64_t frames;
     bool owes_invalidation;
+    uint64_t generation; /* counts what may change how some root is walked */
     uint64_t epoch; /* intervals so far */
     uint64_t epoch_start;
     uint64_t interval; /* of now: quiet ones are longer */
@@ -250,7 +251,12 @@ void nested_list_add(struct cpt *c, struct table *t);
 /* One reference less; the last one frees the node, and nodes that only it led to. */
 void node_put(struct cpt *c, uint32_t n);
 /* Do what is owed to processors' caches; after that, nodes given up can be used again. */
-void settle(struct cpt *c);
+void settle_now(struct cpt *c);
+static inline void settle(struct cpt *c)
+{
+    if (c->owes_invalidation)
+        settle_now(c);
+}
 
 /* entry.c */
 enum sync_status {

@@ -133,6 +133,7 @@ struct cpt *cpt_create(const struct cpt_host *host, const struct cpt_memory *mem
     c->limbo = CPT_NONE;
     c->nested_tables = CPT_NONE;
     c->epoch = 1; /* 0 is "never" */
+    c->generation = 1;
     c->interval = settings->interval;
     c->random = settings->seed | 1;
     c->settings.no_shadow |= settings->physical_bits >= 52; /* no reserved bit to trap by */
@@ -286,10 +287,8 @@ void link_remove(struct cpt *c, struct table *t, uint32_t n, unsigned slot)
 
 /* --- nodes ------------------------------------------------------------------------------------ */
 
-void settle(struct cpt *c)
+void settle_now(struct cpt *c)
 {
-    if (!c->owes_invalidation)
-        return;
     c->owes_invalidation = false;
     c->stats.invalidations++;
     if (RULE(1)) /* what processors cached may be older and stricter, or lead to nodes given up */

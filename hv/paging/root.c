@@ -35,6 +35,7 @@ void root_drop_nodes(struct cpt *c, struct root *r, enum cpt_format format)
     if (n == CPT_NONE)
         return;
     r->node[format] = CPT_NONE;
+    c->generation++;
     node_put(c, n);
     c->owes_invalidation = true;
 }
@@ -75,6 +76,7 @@ void root_set_state(struct cpt *c, struct root *r, enum cpt_state state)
     else if (state == CPT_NESTED)
         c->risen_roots--;
     r->state = state;
+    c->generation++;
     r->state_epoch = c->epoch;
     if (state == CPT_NESTED) {
         r->age = 0;
@@ -83,6 +85,7 @@ void root_set_state(struct cpt *c, struct root *r, enum cpt_state state)
     }
     c->events++;
     c->stats.root_changes++;
+    c->stats.changes++;
     trace_add(c->trace, TRACE_ROOT, r->gfn, state);
 }
 
@@ -121,6 +124,7 @@ static struct root *root_get(struct cpt *c, uint64_t gfn)
     if (!r)
         return NULL;
     if (r->gfn != CPT_FREE_GFN) {
+        c->generation++; /* nobody may take the record for what it was */
         root_set_state(c, r, CPT_NESTED);
         uint32_t *at = bucket(c, r->gfn);
         while (*at != (uint32_t)(r - c->root))
@@ -198,29 +202,71 @@ static void leave_root(struct cpt *c, struct cpt_cpu *cpu, uint64_t now)
     cpu->root = CPT_NONE;
 }
 
+/* The node that `state` walks by, or CPT_NONE. */
+static uint32_t node_for(struct cpt *c, struct root *r, enum cpt_state state)
+{
+    enum cpt_format format = state == CPT_SHADOW ? CPT_FORMAT_SHADOW : CPT_FORMAT_COMPOUND;
+    uint32_t n = r->node[format];
+
+    r->node_epoch[format] = c->epoch;
+    if (n != CPT_NONE)
+        return n;
+    r->busy = 1;
+    n = root_node(c, r, format);
+    r->busy = 0;
+    return n;
+}
+
 /* The state and CR3 for `cpu`, which runs root `r` or none. */
 static void walk_by(struct cpt *c, struct cpt_cpu *cpu, struct root *r)
 {
-    enum cpt_state state = r ? r->state : CPT_NESTED;
-
-    /* Without CR0.WP a supervisor's write would ignore what SHADOW protects by. */
-    if (state == CPT_SHADOW && (!cpu->write_protect || c->settings.no_shadow) && RULE(11))
-        state = CPT_COMPOUND;
-    if (state != CPT_NESTED) {
-        enum cpt_format format = state == CPT_SHADOW ? CPT_FORMAT_SHADOW : CPT_FORMAT_COMPOUND;
-        r->busy = 1;
-        uint32_t n = root_node(c, r, format);
-        r->busy = 0;
-        if (n != CPT_NONE) {
-            r->node_epoch[format] = c->epoch;
-            cpu->state = state;
-            cpu->node_cr3 = node_address(c, n) | own_cr3_bits(cpu);
-            return;
-        }
-        root_set_state(c, r, CPT_NESTED);
-    }
-    cpu->state = CPT_NESTED;
+    cpu->state = r ? r->state : CPT_NESTED;
     cpu->node_cr3 = cpu->cr3;
+    cpu->seen_protect = cpu->write_protect;
+    /* Without CR0.WP a supervisor's write would ignore what SHADOW protects by. */
+    if (cpu->state == CPT_SHADOW && (!cpu->write_protect || c->settings.no_shadow) && RULE(11))
+        cpu->state = CPT_COMPOUND;
+    if (cpu->state != CPT_NESTED) {
+        uint32_t n = node_for(c, r, cpu->state);
+        if (n != CPT_NONE) {
+            cpu->node_cr3 = node_address(c, n) | own_cr3_bits(cpu);
+        } else {
+            cpu->state = CPT_NESTED;
+            root_set_state(c, r, CPT_NESTED);
+        }
+    }
+    cpu->generation = c->generation;
+}
+
+static void enter_root(struct cpt *c, struct cpt_cpu *cpu, struct root *r)
+{
+    cpu->root = (uint32_t)(r - c->root);
+    r->cpus++;
+    r->used = c->epoch;
+    r->loads++;
+}
+
+static struct cpt_recent *recent_slot(struct cpt_cpu *cpu)
+{
+    return &cpu->recent[(cpu->cr3 >> PAGE_SHIFT) % CPT_RECENT_ROOTS];
+}
+
+/* The same root again, and nothing has changed since: most loads of most guests. */
+static bool load_recent(struct cpt *c, struct cpt_cpu *cpu)
+{
+    const struct cpt_recent *recent = recent_slot(cpu);
+
+    if (recent->cr3 != cpu->cr3 || recent->generation != c->generation || !cpu->paging ||
+        recent->write_protect != cpu->write_protect || recent->pcid != cpu->pcid)
+        return false;
+    struct root *r = &c->root[recent->root];
+    if (++r->recent_loads >= ASK_AFTER_LOADS)
+        return false;
+    enter_root(c, cpu, r);
+    cpu->state = recent->state;
+    cpu->node_cr3 = recent->node_cr3;
+    cpu->generation = recent->generation;
+    return true;
 }
 
 void cpt_load_root(struct cpt *c, struct cpt_cpu *cpu, uint64_t now)
@@ -229,20 +275,29 @@ void cpt_load_root(struct cpt *c, struct cpt_cpu *cpu, uint64_t now)
 
     leave_root(c, cpu, now);
     c->stats.cr3_loads++;
+    if (load_recent(c, cpu))
+        return;
     if (cpu->paging)
         r = root_get(c, (cpu->cr3 & PTE_ADDRESS) >> PAGE_SHIFT);
     if (r) {
-        cpu->root = (uint32_t)(r - c->root);
-        r->cpus++;
-        r->used = c->epoch;
-        r->loads++;
+        enter_root(c, cpu, r);
         if (pinned_shadow(c) && r->state == CPT_NESTED)
             root_set_state(c, r, CPT_SHADOW);
-        else if (++r->recent_loads >= ASK_AFTER_LOADS && r->state != CPT_NESTED)
+        else if (r->recent_loads >= ASK_AFTER_LOADS)
             root_ask_policy(c, r);
     }
     walk_by(c, cpu, r);
     settle(c);
+    if (r)
+        *recent_slot(cpu) = (struct cpt_recent){
+            .cr3 = cpu->cr3,
+            .generation = cpu->generation,
+            .node_cr3 = cpu->node_cr3,
+            .root = cpu->root,
+            .state = cpu->state,
+            .write_protect = cpu->write_protect,
+            .pcid = cpu->pcid,
+        };
 }
 
 bool cpt_has_risen_roots(const struct cpt *c)
@@ -255,6 +310,10 @@ bool cpt_refresh(struct cpt *c, struct cpt_cpu *cpu)
     enum cpt_state state = cpu->state;
     uint64_t cr3 = cpu->node_cr3;
 
+    if (cpu->generation == c->generation && cpu->seen_protect == cpu->write_protect) {
+        settle(c);
+        return false;
+    }
     walk_by(c, cpu, cpu->root == CPT_NONE ? NULL : &c->root[cpu->root]);
     settle(c);
     return cpu->state != state || cpu->node_cr3 != cr3;

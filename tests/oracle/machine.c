@@ -417,10 +417,9 @@ static bool swap(void *context, gpa_t at, unsigned bytes, uint64_t old, uint64_t
     return true;
 }
 
-static enum cpt_result page_fault(struct machine *m, struct processor *cpu, struct cpt_access *a)
+static struct walk_registers registers_of(const struct machine *m, const struct processor *cpu)
 {
-    struct walk_memory memory = {.context = m, .read = read_entry, .compare_and_swap = swap};
-    struct walk_registers registers = {
+    return (struct walk_registers){
         .cr0 = 1ull << 31 | (cpu->cpt.write_protect ? 1ull << 16 : 0),
         .cr3 = cpu->cpt.cr3,
         .cr4 = 1ull << 5 | (m->levels == 5 ? 1ull << 12 : 0) | (cpu->smep ? 1ull << 20 : 0) |
@@ -430,13 +429,19 @@ static enum cpt_result page_fault(struct machine *m, struct processor *cpu, stru
         .physical_bits = PHYSICAL_BITS,
         .has_1g_pages = true,
     };
+}
+
+static enum cpt_result page_fault(struct machine *m, struct processor *cpu, struct cpt_access *a)
+{
+    struct walk_memory memory = {.context = m, .read = read_entry, .compare_and_swap = swap};
+    struct walk_registers registers = registers_of(m, cpu);
 
     return cpt_page_fault(m->cpt, &cpu->cpt, a, &registers, &memory);
 }
 
 /* The store to a table, by emulation or by a step with the page open. */
-static bool carry_out(struct machine *m, unsigned i, struct cpt_access *a, uint64_t value,
-                      struct outcome *outcome)
+static bool carry_out(struct machine *m, unsigned i, struct cpt_access *a, unsigned access,
+                      uint64_t value, struct outcome *outcome)
 {
     struct processor *cpu = &m->cpu[i];
     uint64_t offset;
@@ -456,7 +461,7 @@ static bool carry_out(struct machine *m, unsigned i, struct cpt_access *a, uint6
         return true;
     }
     cpt_open(m->cpt, &cpu->cpt, a->gpa, a->gva);
-    struct attempt t = try_access(m, cpu, a->gva.v, a->access);
+    struct attempt t = try_access(m, cpu, a->gva.v, access);
     bool done = t.kind == TRY_OK && gpa_of_host(t.host) == a->gpa.v;
     if (done)
         *(uint64_t *)(m->ram + offset) = value;
@@ -477,7 +482,7 @@ static bool handle(struct machine *m, unsigned i, struct attempt *t, unsigned ac
     if (t->kind == TRY_VIOLATION) {
         result = cpt_ept_violation(m->cpt, &cpu->cpt, a);
     } else {
-        *a = (struct cpt_access){.gva = a->gva, .access = access, .error_code = t->error_code};
+        *a = (struct cpt_access){.gva = a->gva, .error_code = t->error_code};
         result = page_fault(m, cpu, a);
     }
     if (m->verbose)
@@ -492,19 +497,18 @@ static bool handle(struct machine *m, unsigned i, struct attempt *t, unsigned ac
         *outcome = (struct outcome){.kind = OUTCOME_FAULT, .error_code = a->error_code};
         return true;
     case CPT_TABLE_WRITE:
-        return carry_out(m, i, a, value, outcome);
+        return carry_out(m, i, a, access, value, outcome);
     case CPT_NOT_RAM: { /* as the hypervisor does: walk in software, and emulate what is found */
-        struct cpt_access b = {.gva = a->gva, .access = access};
+        struct walk_registers registers = registers_of(m, cpu);
         struct walk_memory memory = {.context = m, .read = read_entry, .compare_and_swap = swap};
-        (void)memory;
-        enum cpt_result walked = page_fault(m, cpu, &b);
-        if (walked == CPT_FAULT) {
-            *outcome = (struct outcome){.kind = OUTCOME_FAULT, .error_code = b.error_code};
+        struct walk_result w = walk(&memory, &registers, a->gva, access | WALK_SET_AD);
+        if (w.status == WALK_FAULT) {
+            *outcome = (struct outcome){.kind = OUTCOME_FAULT, .error_code = w.error_code};
             return true;
         }
-        *outcome = (struct outcome){.kind = OUTCOME_NO_RAM, .gpa = b.gpa.v};
+        *outcome = (struct outcome){.kind = OUTCOME_NO_RAM, .gpa = w.gpa.v};
         uint64_t offset;
-        if (ram_offset(b.gpa.v, &offset)) /* it was mended meanwhile */
+        if (ram_offset(w.gpa.v, &offset)) /* it was mended meanwhile */
             return false;
         return true;
     }
