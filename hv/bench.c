@@ -345,6 +345,12 @@ static gva_t sample_address(const struct bench *b, unsigned n)
     return gva_add(b->watch[w].from, steps * n / SAMPLE_WALKS * b->watch[w].step);
 }
 
+/* The guest's own time where it is kept: what exits take is no time in which it walks. */
+static uint64_t guest_time(const struct vm *vm)
+{
+    return vm->paging.cpt ? vm->paging.trace.time : time_now();
+}
+
 static void take_sample(struct vcpu *vcpu)
 {
     struct bench *b = &vcpu->vm->bench;
@@ -371,7 +377,7 @@ static void begin_samples(struct vcpu *vcpu)
 {
     struct bench *b = &vcpu->vm->bench;
 
-    b->sampled = time_now();
+    b->sampled = guest_time(vcpu->vm);
     b->sample_references = b->ticks_sampled = b->references_sampled = 0;
     memset(b->share_sampled, 0, sizeof(b->share_sampled));
     if (b->watches > 0)
@@ -384,7 +390,7 @@ void bench_sample(struct vcpu *vcpu)
 
     if (b->state != BENCH_RUNNING || b->watches == 0)
         return;
-    uint64_t now = time_now();
+    uint64_t now = guest_time(vcpu->vm);
     uint64_t passed = now - b->sampled;
     if (b->sample_references > 0) {
         b->ticks_sampled += passed;

@@ -132,7 +132,7 @@ bool guest_paging_create(struct vm *vm, struct why *why)
         cpt_create(&host, &vm->paging.memory, &ram, &settings, &vm->paging.trace, &reason);
     if (!vm->paging.cpt)
         return why_set(why, "paging = %s: %s", paging_mode_name(vm->settings->paging), reason);
-    vm->vcpu.cpt = (struct cpt_cpu){.root = CPT_NONE};
+    cpt_add_cpu(vm->paging.cpt, &vm->vcpu.cpt);
     return true;
 }
 

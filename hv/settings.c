@@ -385,6 +385,11 @@ static bool read_walk_ticks(struct parser *p, const char *value)
     return read_count32(p, "walk_ticks", value, 1, COUNT_MAX, &p->vm->policy.walk_ticks);
 }
 
+static bool read_walks_per_load(struct parser *p, const char *value)
+{
+    return read_count32(p, "walks_per_load", value, 0, COUNT_MAX, &p->vm->policy.walks_per_load);
+}
+
 static bool read_stress(struct parser *p, const char *value)
 {
     return read_count32(p, "stress", value, 0, COUNT_MAX, &p->vm->stress);
@@ -467,6 +472,7 @@ static const struct key vm_keys[] = {
     {"cost_exit", read_cost_exit, false},
     {"cost_reference", read_cost_reference, false},
     {"walk_ticks", read_walk_ticks, false},
+    {"walks_per_load", read_walks_per_load, false},
     {"stress", read_stress, false},
     {"seed", read_seed, false},
     {"trace", read_trace, false},

@@ -17,6 +17,7 @@ screen_SOURCES   := drivers/screen.c drivers/font.c drivers/font_data.S
 decode_SOURCES   := arch/x86_64/decode.c
 emulate_SOURCES  := arch/x86_64/decode.c arch/x86_64/emulate.c
 decode_LIBS      := -lZydis -lZycore
+oracle_SOURCES   := $(addprefix tests/oracle/,machine.c reference.c program.c) $(wildcard hv/paging/*.c)
 
 TESTS := $(patsubst tests/host/%_test.c,%,$(wildcard tests/host/*_test.c))
 TEST_PROGRAMS := $(TESTS:%=$(BUILD)/tests/%)
@@ -36,6 +37,60 @@ host-tests: $(TEST_PROGRAMS)
 	    [ $$status -eq 0 ] || [ $$status -eq 3 ] || echo "FAIL $$test: the program ended with status $$status"; \
 	done; exit $$all
 
-.PHONY: host-tests
+# --- the oracle, longer than `make test` has time for --------------------------------------------------------
+
+OPERATIONS     ?= 50000000
+SEED           ?= 1
+FUZZ_SECONDS   ?= 600
+ORACLE_CFLAGS  := -std=gnu11 -g -O2 $(WARNINGS) -I.
+ORACLE_MAIN    := tests/oracle/main.c $(oracle_SOURCES)
+ORACLE_HEADERS := $(wildcard hv/paging/*.h tests/oracle/*.h)
+# One for each RULE() in hv/paging; what each breaks stands there.
+BROKEN_RULES   := 1 2 3 4 5 6 7 8 9 10 11 12 13
+
+# Two halves side by side, with seeds that do not meet.
+oracle: $(BUILD)/oracle/oracle
+	@half=$$(( $(OPERATIONS) / 2 )); \
+	$< $$half $(SEED) & first=$$!; \
+	$< $$half $$(( $(SEED) + 1000000000 )) & second=$$!; \
+	wait $$first && wait $$second
+
+$(BUILD)/oracle/oracle: $(ORACLE_MAIN) $(ORACLE_HEADERS)
+	@mkdir -p $(@D)
+	@echo "  TEST    $@"
+	@$(HOSTCC) $(ORACLE_CFLAGS) -o $@ $(ORACLE_MAIN)
+
+$(BUILD)/oracle/broken-%: $(ORACLE_MAIN) $(ORACLE_HEADERS)
+	@mkdir -p $(@D)
+	@$(HOSTCC) $(ORACLE_CFLAGS) -DCPT_BREAK=$* -o $@ $(ORACLE_MAIN)
+
+# Every broken build must be caught: by a difference (status 1) or by ruin (a signal), within the time.
+oracle-broken: $(BROKEN_RULES:%=$(BUILD)/oracle/broken-%)
+	@all=0; for rule in $(BROKEN_RULES); do \
+	    said=$$(timeout 120 $(BUILD)/oracle/broken-$$rule 20000000 2>&1); status=$$?; \
+	    if [ $$status -eq 0 ] || [ $$status -eq 124 ]; then \
+	        echo "FAIL oracle_catches_broken_rule_$$rule: it did not"; all=1; \
+	    else \
+	        echo "ok oracle_catches_broken_rule_$$rule ($$(grep -m 1 -o "difference.*" <<<"$$said" || echo "status $$status"))"; \
+	    fi; \
+	done; exit $$all
+
+# Lines of hv/paging that half a million operations and the other host tests of it reach.
+oracle-coverage: $(ORACLE_HEADERS)
+	@rm -rf $(BUILD)/coverage && mkdir -p $(BUILD)/coverage
+	@cd $(BUILD)/coverage && $(HOSTCC) -std=gnu11 -O0 --coverage -I$(CURDIR) -o oracle \
+	    $(addprefix $(CURDIR)/,$(ORACLE_MAIN)) && ./oracle 500000 && \
+	    gcov -r -s $(CURDIR) oracle-*.gcda | awk '/^File .hv\/paging/ {name = $$2} /^Lines/ && name { \
+	        split($$2, a, /[:%]/); print a[2] "% of " $$4 " lines", name; hit += a[2] * $$4; all += $$4; name = ""} \
+	        END {printf "%.1f%% of hv/paging\n", hit / all}'
+
+oracle-fuzz: $(ORACLE_HEADERS)
+	@mkdir -p $(BUILD)/oracle/corpus
+	@clang -std=gnu11 -g -O1 -fsanitize=fuzzer,address,undefined -I. -o $(BUILD)/oracle/fuzz \
+	    tests/oracle/fuzz.c $(oracle_SOURCES)
+	@$(BUILD)/oracle/fuzz -max_total_time=$(FUZZ_SECONDS) -max_len=8192 -artifact_prefix=$(BUILD)/oracle/ \
+	    $(BUILD)/oracle/corpus
+
+.PHONY: host-tests oracle oracle-broken oracle-coverage oracle-fuzz
 
 -include $(TEST_PROGRAMS:=.d)

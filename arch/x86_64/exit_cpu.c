@@ -365,9 +365,8 @@ static bool move_from_cr(struct vcpu *vcpu, unsigned number, unsigned to)
     return true;
 }
 
-bool exit_cr_access(struct vcpu *vcpu)
+__attribute__((noinline)) static bool slow_cr_access(struct vcpu *vcpu, uint64_t qualification)
 {
-    uint64_t qualification = vmread(VMCS_EXIT_QUALIFICATION);
     unsigned number = CR_NUMBER(qualification);
     unsigned gpr = CR_REGISTER(qualification);
 
@@ -387,4 +386,35 @@ bool exit_cr_access(struct vcpu *vcpu)
     }
     }
     return false;
+}
+
+/* Of qualifications: MOV to CR3 of any register. */
+#define CR_LOAD_CR3_MASK 0x3full
+#define CR_LOAD_CR3      3ull
+
+/*
+ * MOV to CR3 of a root that was loaded lately, by 64-bit code, without a PCID or a wish to keep
+ * translations: what most kernels do thousands of times a second while nodes are walked.
+ */
+static bool fast_cr3_load(struct vcpu *vcpu, uint64_t qualification)
+{
+    uint64_t value = vcpu->gpr[CR_REGISTER(qualification)];
+
+    if ((qualification & CR_LOAD_CR3_MASK) != CR_LOAD_CR3 || CR_REGISTER(qualification) == GPR_RSP ||
+        vcpu->arch->state == CPT_NESTED || (value & (PAGE_SIZE - 1)) != 0 || vcpu->cpt.pcid ||
+        !(vmread32(VMCS_GUEST_CS_ACCESS) & ACCESS_L) || !paging_load_recent(vcpu, value))
+        return false;
+    if (vmx.vpid)
+        invvpid(vmx.invvpid_cr3, vcpu->vm->arch->vpid);
+    exit_skip_instruction();
+    return true;
+}
+
+bool exit_cr_access(struct vcpu *vcpu)
+{
+    uint64_t qualification = vmread(VMCS_EXIT_QUALIFICATION);
+
+    if (fast_cr3_load(vcpu, qualification))
+        return true;
+    return slow_cr_access(vcpu, qualification);
 }

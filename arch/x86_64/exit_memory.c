@@ -146,6 +146,18 @@ static void block_nmi_again(bool unblocked)
         vmwrite(VMCS_GUEST_INTERRUPTIBILITY, vmread(VMCS_GUEST_INTERRUPTIBILITY) | BLOCKING_NMI);
 }
 
+/*
+ * An instruction that is run again has not trapped yet, whatever TF says. Bochs leaves its single-step trap
+ * pending at such exits; a processor does so only behind MOV SS, where it comes once more by itself.
+ */
+static void no_trap_yet(void)
+{
+    uint64_t pending = vmread(VMCS_GUEST_PENDING_DEBUG);
+
+    if (pending & PENDING_DEBUG_BS)
+        vmwrite(VMCS_GUEST_PENDING_DEBUG, pending & ~(uint64_t)PENDING_DEBUG_BS);
+}
+
 static bool compound_violation(struct vcpu *vcpu, uint64_t qualification, gpa_t at)
 {
     struct cpt_access a = {
@@ -157,6 +169,7 @@ static bool compound_violation(struct vcpu *vcpu, uint64_t qualification, gpa_t 
     };
     bool handled = true;
 
+    no_trap_yet();
     paging_catch_up(vcpu);
     switch (cpt_ept_violation(vcpu->vm->paging.cpt, &vcpu->cpt, &a)) {
     case CPT_TABLE_WRITE:
@@ -202,6 +215,7 @@ bool exit_shadow_page_fault(struct vcpu *vcpu)
     struct walk_memory memory;
     bool handled = true;
 
+    no_trap_yet();
     block_nmi_again((vmread32(VMCS_EXIT_INTERRUPTION) & INTERRUPTION_NMI_UNBLOCK) != 0);
     if (!(a.error_code & PF_U) && guest_access_rights() == WALK_USER)
         a.access = WALK_IMPLICIT;

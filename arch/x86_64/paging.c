@@ -156,7 +156,7 @@ static void apply(struct vcpu *vcpu)
 /* A benchmark's samples are to be taken before and after each change of handling. */
 static void sample(struct vcpu *vcpu)
 {
-    uint64_t changes = cpt_stats(vcpu->vm->paging.cpt)->changes;
+    uint64_t changes = cpt_head(vcpu->vm->paging.cpt)->changes;
 
     if (changes == vcpu->arch->handling_changes)
         return;
@@ -186,6 +186,8 @@ void paging_registers_changed(struct vcpu *vcpu, uint64_t cr3)
 
 void paging_cr3_loaded(struct vcpu *vcpu, uint64_t cr3, bool pcid)
 {
+    if (pcid == vcpu->cpt.pcid && paging_load_recent(vcpu, cr3))
+        return;
     vcpu->cpt.cr3 = cr3;
     vcpu->cpt.pcid = pcid;
     load_root(vcpu);
@@ -201,10 +203,17 @@ void paging_catch_up(struct vcpu *vcpu)
     paging_registers_changed(vcpu, cr3);
 }
 
-void paging_follow(struct vcpu *vcpu)
+void paging_follow_now(struct vcpu *vcpu)
 {
     struct cpt *c = vcpu->vm->paging.cpt;
 
+    uint64_t next_look = cpt_head(c)->next_look;
+
+    if (next_look != vcpu->arch->next_look) {
+        uint64_t now = vcpu->arch->guest_ticks;
+        vcpu->arch->next_look = next_look;
+        timer_set(next_look > now ? next_look - now : 0);
+    }
     if (cpt_refresh(c, &vcpu->cpt) || cpt_stats(c)->root_changes != vcpu->arch->root_changes)
         apply(vcpu);
     sample(vcpu);
@@ -215,10 +224,8 @@ static void end_interval(struct vcpu *vcpu)
     struct cpt *c = vcpu->vm->paging.cpt;
 
     vcpu->cpt.write_protect = (vmread(VMCS_GUEST_CR0) & CR0_WP) != 0; /* no exit tells, but in SHADOW */
-    uint64_t ticks = cpt_tick(c, &vcpu->cpt, vcpu->arch->guest_ticks);
-    vcpu->arch->next_tick = vcpu->arch->guest_ticks + ticks;
-    timer_set(ticks);
-    paging_follow(vcpu);
+    cpt_tick(c, &vcpu->cpt, vcpu->arch->guest_ticks);
+    paging_follow_now(vcpu);
     set_targets(vcpu);
     ept_merge(vcpu->vm);
     bench_sample(vcpu);
@@ -232,7 +239,7 @@ void paging_tick(struct vcpu *vcpu)
     end_interval(vcpu);
     if (vcpu->vm->settings->stress > 0) {
         cpt_stress(vcpu->vm->paging.cpt);
-        paging_follow(vcpu);
-        vcpu->arch->next_tick = 0; /* look again at the next exit */
+        paging_follow_now(vcpu);
+        vcpu->arch->next_look = 0; /* at the next exit again */
     }
 }

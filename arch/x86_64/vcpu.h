@@ -63,7 +63,7 @@ struct arch_vcpu {
     /* The profiler's clock is the guest's own time: what exits take is left out. */
     uint64_t guest_ticks; /* up to the last exit */
     uint64_t entered;     /* TSC of the last entry */
-    uint64_t next_tick;   /* guest_ticks at which the profiler looks again */
+    uint64_t next_look;   /* guest_ticks at which the profiler looks again */
     uint64_t handling_changes; /* that the benchmark's samples know of */
     struct step step;
     uint64_t cr8;
@@ -94,7 +94,25 @@ void paging_cr3_loaded(struct vcpu *vcpu, uint64_t cr3, bool pcid);
 /* The guest may have loaded another root without an exit: take it over. */
 void paging_catch_up(struct vcpu *vcpu);
 /* Something was done to the compound page table: let the VMCS follow. */
-void paging_follow(struct vcpu *vcpu);
+void paging_follow_now(struct vcpu *vcpu);
+static inline void paging_follow(struct vcpu *vcpu)
+{
+    const struct cpt_head *head = cpt_head(vcpu->vm->paging.cpt);
+
+    if (vcpu->cpt.generation != head->generation || vcpu->arch->handling_changes != head->changes)
+        paging_follow_now(vcpu);
+}
+/* The fast way of paging_cr3_loaded, for a root that was loaded lately and is walked as the present one. */
+static inline bool paging_load_recent(struct vcpu *vcpu, uint64_t cr3)
+{
+    if (vcpu->arch->step.active ||
+        !cpt_load_recent(vcpu->vm->paging.cpt, &vcpu->cpt, cr3, vcpu->arch->guest_ticks))
+        return false;
+    if (vcpu->cpt.state != vcpu->arch->state)
+        return false; /* it is loaded once more, with all that follows */
+    vmwrite(VMCS_GUEST_CR3, vcpu->cpt.node_cr3);
+    return true;
+}
 /* An interval has ended, or a forced change may be due. */
 void paging_tick(struct vcpu *vcpu);
 
@@ -107,7 +125,7 @@ static inline void paging_begin_exit(struct vcpu *vcpu)
 
 static inline void paging_end_exit(struct vcpu *vcpu)
 {
-    if (vcpu->arch->guest_ticks >= vcpu->arch->next_tick)
+    if (vcpu->arch->guest_ticks >= vcpu->arch->next_look)
         paging_tick(vcpu);
     vcpu->arch->entered = rdtsc();
 }

@@ -240,7 +240,7 @@ static void record(const struct step *step, enum tf_phase phase, uint64_t ops, u
         sum += ticks;
         least = ticks < least ? ticks : least;
     }
-    bench_end_ticks(ops, sum, ops * step->touches);
+    bench_end_ticks(ops, sum, ops * (step->touches + (step->frequent ? gap / FREQUENT : gap)));
     bench_audit(TEST_BASE, PLAIN * PAGE, PAGE);
     print("least bench=%s ticks=%u\n", step->name, least);
 }

@@ -81,6 +81,19 @@ struct cpt_settings {
 };
 
 #define CPT_RECENT_ROOTS 8u
+#define CPT_ASK_LOADS    64u /* CR3 loads of a root, between two questions to the policy */
+#define CPT_NONE         0xffffffffu
+
+/* A root that a processor loaded lately, as it was walked at `generation`. What it counts goes to the root
+ * when the profiler looks. */
+struct cpt_recent {
+    uint64_t cr3, generation, node_cr3;
+    uint64_t ran; /* ticks */
+    uint32_t loads;
+    uint32_t root;
+    enum cpt_state state;
+    bool write_protect, pcid;
+};
 
 /* A virtual processor's part. */
 struct cpt_cpu {
@@ -91,18 +104,19 @@ struct cpt_cpu {
     uint32_t root;        /* index, CPT_NONE without one */
     enum cpt_state state; /* how the processor walks now */
     uint64_t node_cr3;    /* what its CR3 must hold then */
+    uint64_t since;       /* ticks: when the root began to run, or was last charged */
     uint64_t generation;  /* of the table that these follow */
     bool seen_protect;    /* write_protect that they follow */
-    struct cpt_recent {   /* roots that were loaded lately, as they were walked at `generation` */
-        uint64_t cr3, generation, node_cr3;
-        uint32_t root;
-        enum cpt_state state;
-        bool write_protect, pcid;
-    } recent[CPT_RECENT_ROOTS];
-    uint64_t since;       /* ticks: when the root began to run, or was last charged */
+    uint32_t running;     /* index in recent */
+    struct cpt_recent recent[CPT_RECENT_ROOTS];
 };
 
-#define CPT_NONE 0xffffffffu
+/* What the hot paths below may look at; struct cpt begins with it. */
+struct cpt_head {
+    uint64_t generation; /* counts what may change how some root is walked */
+    uint64_t changes;    /* promotions, demotions and changes of a root's state */
+    uint64_t next_look;  /* ticks: when cpt_tick has something to do; may come nearer */
+};
 
 struct cpt_stats {
     uint64_t table_writes; /* trapped, whatever became of them */
@@ -114,7 +128,6 @@ struct cpt_stats {
     uint64_t demotions;    /* the other way */
     uint64_t evictions;    /* demotions for lack of memory */
     uint64_t root_changes; /* of state */
-    uint64_t changes;      /* promotions, demotions and changes of state: of how some walk goes */
     uint64_t invalidations;
     uint64_t cr3_loads;      /* that exited */
     uint64_t changed_tables; /* nested-handled tables found changed at an interval's end: what
@@ -134,6 +147,11 @@ struct cpt_counts { /* of what is there now */
 
 struct cpt; /* internal.h */
 
+static inline const struct cpt_head *cpt_head(const struct cpt *c)
+{
+    return (const struct cpt_head *)c;
+}
+
 /* Bytes of book-keeping for so many nodes in all and so much RAM. */
 size_t cpt_book_bytes(uint32_t node_count, uint64_t ram_bytes);
 
@@ -150,6 +168,10 @@ uint64_t cpt_ram_limit(unsigned physical_bits);
 
 /* --- processors and roots --------------------------------------------------------------------- */
 
+/* A processor of the VM, before anything else is said of it. At most CPT_CPUS_MAX. */
+#define CPT_CPUS_MAX 256u
+void cpt_add_cpu(struct cpt *c, struct cpt_cpu *cpu);
+
 /*
  * The guest loads CR3, or CR0, CR4 or EFER changed: `cpu`'s cr3, paging, write_protect and pcid are
  * as the guest has them now. Sets cpu->root, state and node_cr3. The caller gives the invalidation
@@ -157,13 +179,37 @@ uint64_t cpt_ram_limit(unsigned physical_bits);
  */
 void cpt_load_root(struct cpt *c, struct cpt_cpu *cpu, uint64_t now);
 
+/*
+ * The same for a MOV to CR3 alone, when the root was loaded lately and nothing has changed since: most loads
+ * of most guests. False: nothing is done, call cpt_load_root.
+ */
+static inline bool cpt_load_recent(const struct cpt *c, struct cpt_cpu *cpu, uint64_t cr3,
+                                   uint64_t now)
+{
+    uint32_t slot = (uint32_t)(cr3 >> PAGE_SHIFT) % CPT_RECENT_ROOTS;
+    struct cpt_recent *r = &cpu->recent[slot];
+
+    if (r->cr3 != cr3 || r->generation != cpt_head(c)->generation || r->loads >= CPT_ASK_LOADS ||
+        r->write_protect != cpu->write_protect || r->pcid != cpu->pcid)
+        return false;
+    cpu->recent[cpu->running].ran += now - cpu->since;
+    cpu->since = now;
+    cpu->running = slot;
+    cpu->cr3 = cr3;
+    cpu->root = r->root;
+    cpu->state = r->state;
+    cpu->node_cr3 = r->node_cr3;
+    cpu->generation = r->generation;
+    r->loads++;
+    return true;
+}
+
 /* Have `cpu` follow what became of its root meanwhile (another processor or an interval may have
  * changed it). True if state or node_cr3 is another now. */
 bool cpt_refresh(struct cpt *c, struct cpt_cpu *cpu);
 
-/* An interval may have ended: count, and let the policy decide. Returns ticks until the next look.
- */
-uint64_t cpt_tick(struct cpt *c, struct cpt_cpu *cpu, uint64_t now);
+/* An interval may have ended (head's next_look): count, and let the policy decide. */
+void cpt_tick(struct cpt *c, struct cpt_cpu *cpu, uint64_t now);
 
 /* Debug: perhaps a forced change, when settings.stress is not 0. Call it at each exit. */
 void cpt_stress(struct cpt *c);

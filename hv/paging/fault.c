@@ -97,7 +97,7 @@ static bool mark(uint64_t *entry, uint64_t bits)
  * two cannot be seen: first all A, which a processor may set at any time; when those are there it
  * was D.
  */
-static enum cpt_result set_walk_bits(const struct cpt *c, const struct cpt_cpu *cpu, gva_t at)
+__attribute__((noinline)) static enum cpt_result set_walk_bits(const struct cpt *c, const struct cpt_cpu *cpu, gva_t at)
 {
     struct guest_path path = guest_path(c, cpu, at);
     bool marked = false;
@@ -113,7 +113,8 @@ static enum cpt_result set_walk_bits(const struct cpt *c, const struct cpt_cpu *
 
 /* --- stores to tables ------------------------------------------------------------------------- */
 
-static enum cpt_result table_write(struct cpt *c, const struct cpt_cpu *cpu, gpa_t at)
+__attribute__((noinline)) static enum cpt_result table_write(struct cpt *c,
+                                                             const struct cpt_cpu *cpu, gpa_t at)
 {
     struct table *t = table_find(c, at.v >> PAGE_SHIFT);
 
@@ -128,6 +129,8 @@ static enum cpt_result table_write(struct cpt *c, const struct cpt_cpu *cpu, gpa
     }
     t->writes++;
     t->writes_total++;
+    if (t->writes < c->settings.policy.demote_writes) /* no policy demotes before */
+        return CPT_TABLE_WRITE;
     struct policy_table view = {
         .level = t->level,
         .writes = t->writes,
@@ -135,8 +138,6 @@ static enum cpt_result table_write(struct cpt *c, const struct cpt_cpu *cpu, gpa
         .wanted_unchanged = t->wanted_unchanged,
         .walker = cpu->state,
         .interval = c->settings.interval,
-        .epoch = c->epoch,
-        .promoted = t->promoted,
     };
     if (!policy_demotes(&c->settings.policy, &view))
         return CPT_TABLE_WRITE;
@@ -154,6 +155,11 @@ void cpt_written(struct cpt *c, gpa_t at, unsigned bytes)
     if (!t || t->nodes == CPT_NONE)
         return;
     c->stats.emulated++;
+    if (first == last && c->node[t->nodes].next == CPT_NONE && c->node[t->nodes].level == 1) {
+        if (RULE(12))
+            entry_sync(c, t->nodes, first, false); /* nothing hangs on it: nothing else can change */
+        return;
+    }
     t->busy++;
     for (uint32_t n = t->nodes, next; n != CPT_NONE; n = next) {
         next = c->node[n].next;
@@ -225,7 +231,7 @@ static enum cpt_result fall_to_nested(struct cpt *c, const struct cpt_cpu *cpu)
     return CPT_RESUME;
 }
 
-static enum cpt_result trapped(struct cpt *c, struct cpt_cpu *cpu, const struct cpt_access *a)
+__attribute__((noinline)) static enum cpt_result trapped(struct cpt *c, struct cpt_cpu *cpu, const struct cpt_access *a)
 {
     uint64_t offset = a->gpa.v - c->trap_window;
     uint32_t n = (uint32_t)(offset >> PAGE_SHIFT_2M);
@@ -262,7 +268,7 @@ static enum cpt_result trapped(struct cpt *c, struct cpt_cpu *cpu, const struct 
 }
 
 /* A write by the read-only alias: the guest's tables allow it, D is to be set. */
-static enum cpt_result clean_written(struct cpt *c, const struct cpt_cpu *cpu, struct cpt_access *a)
+__attribute__((noinline)) static enum cpt_result clean_written(struct cpt *c, const struct cpt_cpu *cpu, struct cpt_access *a)
 {
     gpa_t at = gpa(a->gpa.v & ~c->alias_bit);
     uint32_t n = cpu->root == CPT_NONE ? CPT_NONE : c->root[cpu->root].node[CPT_FORMAT_COMPOUND];
@@ -388,6 +394,7 @@ enum cpt_result cpt_page_fault(struct cpt *c, struct cpt_cpu *cpu, struct cpt_ac
         return fall_to_nested(c, cpu);
     case SYNC_BLOCKED:
         r->blocker = blocker.v >> PAGE_SHIFT;
+        look_soon(c);
         root_set_state(c, r, CPT_COMPOUND);
         return CPT_RESUME;
     case SYNC_OK:

@@ -38,17 +38,18 @@ void table_demote(struct cpt *c, struct table *t, enum trace_kind why)
     }
     table_free_nodes(c, t);
     c->owes_invalidation = true;
-    if (t->promoted && c->epoch - t->promoted <= p->quick_return &&
-        t->wanted_unchanged < BACKOFF_MAX)
+    bool quick = t->promoted && clock_of(c) - t->promoted <= p->quick_return * t->wanted_unchanged;
+    if (quick && t->wanted_unchanged < BACKOFF_MAX)
         t->wanted_unchanged *= 2;
-    else if (c->epoch - t->promoted > p->quick_return)
+    else if (!quick)
         t->wanted_unchanged = p->promote_unchanged;
+    look_soon(c);
     t->unchanged = 0;
     t->content = 0;
     t->writes = t->writes_total = 0;
     c->events++;
     c->stats.demotions++;
-    c->stats.changes++;
+    c->head.changes++;
     c->stats.evictions += why == TRACE_EVICT;
     trace_add(c->trace, why, t->gfn, t->level);
     t->busy--;
@@ -85,7 +86,7 @@ bool table_promote(struct cpt *c, struct table *t)
     c->used_tables[HANDLING_NESTED]--;
     c->used_tables[HANDLING_SHADOW]++;
     t->handling = HANDLING_SHADOW;
-    t->promoted = c->epoch;
+    t->promoted = clock_of(c);
     t->busy++;
     for (uint32_t i = t->links; i != CPT_NONE && complete;) {
         const struct link *link = &c->link[i];
@@ -99,7 +100,7 @@ bool table_promote(struct cpt *c, struct table *t)
     c->events++;
     if (complete) {
         c->stats.promotions++;
-        c->stats.changes++;
+        c->head.changes++;
         trace_add(c->trace, TRACE_PROMOTE, t->gfn, t->level);
     }
     if (!complete && t->handling == HANDLING_SHADOW)

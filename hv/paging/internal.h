@@ -67,9 +67,10 @@ struct table {
     /* The profiler's */
     uint32_t writes, writes_total;
     uint64_t writes_epoch; /* the interval that `writes` counts */
-    uint64_t promoted;     /* interval */
+    uint64_t promoted;     /* when, in clock_of(); 0: never */
     uint32_t unchanged, wanted_unchanged;
     uint64_t content; /* hash of the content, A and D left out, at the last interval's end */
+    uint32_t marks;   /* A and D bits that were set then: less of them is a change too */
 };
 
 struct node {
@@ -100,10 +101,10 @@ struct root {
     uint64_t used;                    /* interval of the last load */
     uint64_t age;
     uint64_t ran, loads; /* recent: halved at each interval's end */
-    uint64_t state_epoch;
+    uint64_t state_since; /* clock_of() */
+    uint64_t asked_ran, asked_loads; /* when the policy was asked last */
     uint32_t cpus;         /* processors that run it */
     uint8_t busy;          /* its node is being made: not to be given up meanwhile */
-    uint32_t recent_loads; /* since the policy was asked last */
     uint64_t blocker; /* gfn of the nested-handled table that made it leave SHADOW; CPT_FREE_GFN */
     uint32_t backoff;
 };
@@ -113,6 +114,7 @@ struct root {
 #define CPT_HASH     4096u /* buckets for tables, and as many for roots */
 
 struct cpt {
+    struct cpt_head head; /* first: cpt_head() */
     struct cpt_host host;
     struct cpt_memory memory;
     struct cpt_ram ram;
@@ -130,6 +132,8 @@ struct cpt {
     struct link *link;
     struct table *table;
     struct root *root;
+    struct cpt_cpu *cpu[CPT_CPUS_MAX];
+    uint32_t cpus;
     uint32_t *table_hash, *root_hash;
     uint32_t free_node[CPT_FORMATS], free_link, free_table;
     uint32_t nested_tables;
@@ -143,9 +147,7 @@ struct cpt {
 
     uint64_t frames;
     bool owes_invalidation;
-    uint64_t generation; /* counts what may change how some root is walked */
     uint64_t epoch; /* intervals so far */
-    uint64_t epoch_start;
     uint64_t interval; /* of now: quiet ones are longer */
     uint64_t events;   /* in this interval: what makes it not quiet */
     uint32_t sweep;    /* where the search for a table to evict goes on */
@@ -220,6 +222,12 @@ static inline uint32_t node_at(const struct cpt *c, enum cpt_format format, uint
         return (uint32_t)((address - c->node_window - c->memory.node_offset) >> PAGE_SHIFT);
     return c->memory.node_count[CPT_FORMAT_COMPOUND] +
            (uint32_t)((address - c->memory.node_base[CPT_FORMAT_SHADOW].v) >> PAGE_SHIFT);
+}
+
+/* Time in intervals of the settings, from 1; the interval that is going on may be longer. */
+static inline uint64_t clock_of(const struct cpt *c)
+{
+    return c->trace->time / c->settings.interval + 1;
 }
 
 /* node.c */
@@ -304,9 +312,15 @@ void root_set_state(struct cpt *c, struct root *r, enum cpt_state state);
 /* The root's node, made if need be; CPT_NONE when it cannot be had. */
 uint32_t root_node(struct cpt *c, struct root *r, enum cpt_format format);
 void root_drop_nodes(struct cpt *c, struct root *r, enum cpt_format format);
+bool root_runs(const struct cpt *c, const struct root *r);
+/* Bring what processors counted to the roots. */
+void collect_counts(struct cpt *c, struct cpt_cpu *cpu, uint64_t now);
 struct root *root_find(const struct cpt *c, uint64_t gfn);
 bool root_is_blocked(const struct cpt *c, const struct root *r);
-void root_ask_policy(struct cpt *c, struct root *r);
+/* `ran` ticks with `loads` CR3 loads in the recent past: which state should it have? */
+void root_ask_policy(struct cpt *c, struct root *r, uint64_t ran, uint64_t loads);
+/* Something happened that is worth a look soon, if the interval that is going on is a long one. */
+void look_soon(struct cpt *c);
 bool evict_root(struct cpt *c, enum cpt_format format);
 
 #endif

@@ -133,7 +133,7 @@ struct cpt *cpt_create(const struct cpt_host *host, const struct cpt_memory *mem
     c->limbo = CPT_NONE;
     c->nested_tables = CPT_NONE;
     c->epoch = 1; /* 0 is "never" */
-    c->generation = 1;
+    c->head.generation = 1;
     c->interval = settings->interval;
     c->random = settings->seed | 1;
     c->settings.no_shadow |= settings->physical_bits >= 52; /* no reserved bit to trap by */

@@ -10,7 +10,8 @@ const struct policy_settings policy_default = {
     .root_age = 2,
     .cost_exit = 1500,
     .cost_reference = 16,
-    .walk_ticks = 40,
+    .walk_ticks = 100,
+    .walks_per_load = 32,
 };
 
 struct policy {
@@ -77,25 +78,39 @@ static enum cpt_state threshold_root_state(const struct policy_settings *s,
     if (root->state == CPT_NESTED)
         return root->age >= (uint64_t)s->root_age * root->backoff ? CPT_COMPOUND : CPT_NESTED;
     if (root->state == CPT_COMPOUND)
-        return !root->blocked && root->state_epochs >= root->backoff ? CPT_SHADOW : CPT_COMPOUND;
+        return !root->blocked && root->state_age >= root->backoff ? CPT_SHADOW : CPT_COMPOUND;
     return CPT_SHADOW;
 }
 
 /* --- cost ------------------------------------------------------------------------------------- */
 
-/* Cycles that walks cost less in `ticks` of guest time when each takes `references` less. */
-static uint64_t walks_save(const struct policy_settings *s, uint64_t ticks, unsigned references)
+/* Cycles that so many walks cost less when each takes `references` less. */
+static uint64_t walks_save(const struct policy_settings *s, uint64_t walks, unsigned references)
 {
-    return ticks / s->walk_ticks * references * s->cost_reference;
+    return walks * references * s->cost_reference;
+}
+
+/*
+ * TLB misses of `ticks` of guest time with `loads` CR3 loads: nothing counts them where there is no PMU. A
+ * load empties the TLB, and what runs after it fills it again, as far as it gets.
+ */
+#define TICKS_PER_REFILL 12u
+
+static uint64_t walks_in(const struct policy_settings *s, uint64_t ticks, uint64_t loads)
+{
+    uint64_t refill = loads ? ticks / loads / TICKS_PER_REFILL : 0;
+
+    return ticks / s->walk_ticks + loads * (refill < s->walks_per_load ? refill : s->walks_per_load);
 }
 
 /*
  * Where the root runs in SHADOW, demoting one table throws all its regions back to walks through
  * EPT until that table is promoted again: at least `wanted_unchanged` intervals and the one that is
- * going on. Exits are paid for until they have cost half as much: a burst that ends by itself then
- * costs less than either way alone, and one that goes on at most half as much again.
+ * going on. Exits are paid for until they have cost a PATIENCE-th of that: stray stores stay cheap, and
+ * what turns out a burst has not cost much before it is let through.
  */
 #define SHADOW_LOSS_REFERENCES 14u
+#define PATIENCE               16u
 
 static bool cost_demotes(const struct policy_settings *s, const struct policy_table *table)
 {
@@ -105,17 +120,18 @@ static bool cost_demotes(const struct policy_settings *s, const struct policy_ta
         return threshold_demotes(s, table);
     uint64_t away = (table->wanted_unchanged + 1ull) * table->interval;
     return table->writes >= s->demote_writes &&
-           spent >= walks_save(s, away, SHADOW_LOSS_REFERENCES) / 16;
+           spent >= walks_save(s, walks_in(s, away, 0), SHADOW_LOSS_REFERENCES) / PATIENCE;
 }
 
 static enum cpt_state cost_root_state(const struct policy_settings *s,
                                       const struct policy_root *root)
 {
     uint64_t loads = root->loads * s->cost_exit;
-    uint64_t shadow = walks_save(s, root->ran, root->saved_shadow);
-    uint64_t compound = walks_save(s, root->ran, root->saved_compound);
+    uint64_t walks = walks_in(s, root->ran, root->loads);
+    uint64_t shadow = walks_save(s, walks, root->saved_shadow);
+    uint64_t compound = walks_save(s, walks, root->saved_compound);
     bool shadow_possible =
-        !root->blocked && (root->state == CPT_SHADOW || root->state_epochs >= root->backoff);
+        !root->blocked && (root->state == CPT_SHADOW || root->state_age >= root->backoff);
     uint64_t saves = shadow_possible ? shadow : compound;
 
     /* Rise only for a clear gain; fall only when it has gone: between the two, stay. */

@@ -30,6 +30,7 @@ struct policy_settings {
     uint32_t cost_exit;      /* cycles, of a trapped write or a CR3 load that exits */
     uint32_t cost_reference; /* cycles, of a reference in a page walk */
     uint32_t walk_ticks;     /* ticks of guest time between two TLB misses, assumed */
+    uint32_t walks_per_load; /* TLB misses that a CR3 load causes, assumed; less when a root runs short */
 };
 
 /* What a VM has that says nothing else; docs/paging.md has the reasons. */
@@ -44,8 +45,6 @@ struct policy_table {
     uint32_t wanted_unchanged; /* promote_unchanged with its back-off */
     enum cpt_state walker;     /* the state of the root that runs */
     uint64_t interval;         /* ticks */
-    uint64_t epoch;            /* intervals since the VM began */
-    uint64_t promoted;         /* the interval in which it was promoted */
 };
 
 struct policy_root {
@@ -54,7 +53,7 @@ struct policy_root {
     uint64_t ran;          /* ticks that it ran in the recent past */
     uint64_t loads;        /* CR3 loads of it in the same time */
     bool blocked;          /* something that it uses is nested-handled: SHADOW is not to be had */
-    uint64_t state_epochs; /* intervals since its state changed */
+    uint64_t state_age;    /* intervals since its state changed */
     uint32_t backoff;      /* doubles each time that it fell soon after it rose, from 1 */
     unsigned saved_compound, saved_shadow; /* references a walk that COMPOUND and SHADOW save */
 };
@@ -62,7 +61,7 @@ struct policy_root {
 /* Whether tables begin shadow-handled when a root first reaches them at `level`. */
 bool policy_starts_shadow(const struct policy_settings *s, unsigned level);
 
-/* After a trapped write: give the table to nested handling? */
+/* After a trapped write, from the interval's demote_writes-th on: give the table to nested handling? */
 bool policy_demotes(const struct policy_settings *s, const struct policy_table *table);
 
 /* At an interval's end: take the table back to shadow handling? */

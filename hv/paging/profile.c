@@ -12,35 +12,43 @@
 #define YOUNG_ROOT          8u  /* intervals */
 #define HASH_FACTOR         0x9e3779b97f4a7c15ull
 
-/* The content, A and D left out; *in_use when an entry has been walked. */
-static uint64_t content_hash(const uint64_t *guest, bool *in_use)
+struct content {
+    uint64_t hash; /* of all but A and D; never 0 */
+    uint32_t marks; /* A and D bits that are set */
+    bool in_use;    /* an entry has been walked */
+};
+
+static struct content content_of(const uint64_t *guest)
 {
-    uint64_t hash = 1, any = 0;
+    struct content content = {.hash = 1};
 
     for (unsigned i = 0; i < PT_ENTRIES; i++) {
         uint64_t e = load_entry(guest + i);
-        hash = (hash ^ (e & ~(PTE_A | PTE_D))) * HASH_FACTOR;
-        hash ^= hash >> 29;
-        any |= (e & PTE_P) && (e & PTE_A);
+        content.hash = (content.hash ^ (e & ~(PTE_A | PTE_D))) * HASH_FACTOR;
+        content.hash ^= content.hash >> 29;
+        content.marks += (e & PTE_A ? 1u : 0) + (e & PTE_D ? 1u : 0);
+        content.in_use |= (e & PTE_P) && (e & PTE_A);
     }
-    *in_use = any != 0;
-    return hash | 1; /* 0: not looked at yet */
+    content.hash |= 1;
+    return content;
 }
 
 static void look_at_table(struct cpt *c, struct table *t)
 {
-    bool in_use;
-    uint64_t content = content_hash(guest_table(c, t->gfn), &in_use);
+    struct content content = content_of(guest_table(c, t->gfn));
+    bool in_use = content.in_use;
 
-    if (content == t->content) {
+    /* Only the guest clears A and D. */
+    if (content.hash == t->content && content.marks >= t->marks) {
         t->unchanged++;
     } else {
         if (t->content)
             c->stats.changed_tables++;
-        t->content = content;
         t->unchanged = 0;
         c->events++;
     }
+    t->content = content.hash;
+    t->marks = content.marks;
     if (!in_use)
         return;
     struct policy_table view = {
@@ -48,8 +56,6 @@ static void look_at_table(struct cpt *c, struct table *t)
         .unchanged = t->unchanged,
         .wanted_unchanged = t->wanted_unchanged,
         .interval = c->settings.interval,
-        .epoch = c->epoch,
-        .promoted = t->promoted,
     };
     /* A table that will be promoted is worth waiting for: the next interval must not be a long one.
      */
@@ -95,50 +101,50 @@ static void look_at_roots(struct cpt *c)
         struct root *r = &c->root[i];
         if (r->gfn == CPT_FREE_GFN)
             continue;
-        if (r->ran > 0 && (r->cpus > 0 || r->used == c->epoch - 1)) {
+        if (r->ran > 0 && (root_runs(c, r) || r->used >= c->epoch - 1)) {
             r->age++;
             if (r->age < YOUNG_ROOT) /* it may rise soon */
                 c->events++;
-            root_ask_policy(c, r);
+            root_ask_policy(c, r, r->ran, r->loads);
         }
         for (unsigned f = 0; f < CPT_FORMATS; f++) {
             bool walked =
-                r->cpus > 0 && r->state == (f == CPT_FORMAT_SHADOW ? CPT_SHADOW : CPT_COMPOUND);
+                root_runs(c, r) && r->state == (f == CPT_FORMAT_SHADOW ? CPT_SHADOW : CPT_COMPOUND);
             if (walked)
                 r->node_epoch[f] = c->epoch;
             else if (r->state != CPT_NESTED &&
-                     c->epoch - r->node_epoch[f] > IDLE_FORMAT_INTERVALS && r->cpus > 0)
+                     c->epoch - r->node_epoch[f] > IDLE_FORMAT_INTERVALS && root_runs(c, r))
                 root_drop_nodes(c, r, (enum cpt_format)f);
         }
         r->ran /= 2;
         r->loads /= 2;
+        r->asked_ran = r->ran;
+        r->asked_loads = r->loads;
     }
 }
 
-static void charge(struct cpt *c, struct cpt_cpu *cpu, uint64_t now)
+void look_soon(struct cpt *c)
 {
-    uint64_t ran = now - cpu->since;
+    uint64_t soon = c->trace->time + c->settings.interval;
 
-    c->stats.state_ticks[cpu->state] += ran;
-    if (cpu->root != CPT_NONE)
-        c->root[cpu->root].ran += ran;
-    cpu->since = now;
+    c->interval = c->settings.interval;
+    if (c->head.next_look > soon)
+        c->head.next_look = soon;
 }
 
-uint64_t cpt_tick(struct cpt *c, struct cpt_cpu *cpu, uint64_t now)
+void cpt_tick(struct cpt *c, struct cpt_cpu *cpu, uint64_t now)
 {
-    uint64_t passed = now - c->epoch_start;
-
-    if (passed < c->interval)
-        return c->interval - passed;
-    charge(c, cpu, now);
+    if (now < c->head.next_look)
+        return;
+    for (uint32_t i = 0; i < c->cpus; i++)
+        collect_counts(c, c->cpu[i], c->cpu[i] == cpu ? now : c->cpu[i]->since);
     c->epoch++;
-    c->epoch_start = now;
     c->stats.intervals++;
     uint64_t events = c->events;
     c->events = 0;
     if (cpu->root != CPT_NONE)
         c->root[cpu->root].used = c->epoch;
+    c->head.next_look = ~0ull;
     look_at_tables(c);
     look_at_roots(c);
     settle(c);
@@ -146,7 +152,7 @@ uint64_t cpt_tick(struct cpt *c, struct cpt_cpu *cpu, uint64_t now)
         c->interval = c->settings.interval;
     else if (c->interval < c->settings.interval_max)
         c->interval = min_u64(c->interval * 2, c->settings.interval_max);
-    return c->interval;
+    c->head.next_look = now + c->interval;
 }
 
 /* --- forced changes --------------------------------------------------------------------------- */

@@ -3,7 +3,6 @@
  * it. */
 #include "hv/paging/internal.h"
 
-#define ASK_AFTER_LOADS 64u /* CR3 loads of a root, between two questions to the policy */
 #define BACKOFF_MAX     256u
 #define SOON            16u /* intervals: a root that falls so soon after it rose rises later */
 
@@ -35,7 +34,7 @@ void root_drop_nodes(struct cpt *c, struct root *r, enum cpt_format format)
     if (n == CPT_NONE)
         return;
     r->node[format] = CPT_NONE;
-    c->generation++;
+    c->head.generation++;
     node_put(c, n);
     c->owes_invalidation = true;
 }
@@ -67,17 +66,18 @@ void root_set_state(struct cpt *c, struct root *r, enum cpt_state state)
 {
     if (state == r->state)
         return;
-    if (state < r->state && c->epoch - r->state_epoch < SOON && r->backoff < BACKOFF_MAX)
+    uint64_t lasted = clock_of(c) - r->state_since;
+    if (state < r->state && lasted < SOON && r->backoff < BACKOFF_MAX)
         r->backoff *= 2;
-    else if (state < r->state && c->epoch - r->state_epoch >= (uint64_t)SOON * r->backoff)
+    else if (state < r->state && lasted >= (uint64_t)SOON * r->backoff)
         r->backoff = 1;
     if (r->state == CPT_NESTED)
         c->risen_roots++;
     else if (state == CPT_NESTED)
         c->risen_roots--;
     r->state = state;
-    c->generation++;
-    r->state_epoch = c->epoch;
+    c->head.generation++;
+    r->state_since = clock_of(c);
     if (state == CPT_NESTED) {
         r->age = 0;
         root_drop_nodes(c, r, CPT_FORMAT_COMPOUND);
@@ -85,8 +85,17 @@ void root_set_state(struct cpt *c, struct root *r, enum cpt_state state)
     }
     c->events++;
     c->stats.root_changes++;
-    c->stats.changes++;
+    c->head.changes++;
     trace_add(c->trace, TRACE_ROOT, r->gfn, state);
+}
+
+bool root_runs(const struct cpt *c, const struct root *r)
+{
+    for (uint32_t i = 0; i < c->cpus; i++) {
+        if (c->cpu[i]->root == (uint32_t)(r - c->root))
+            return true;
+    }
+    return false;
 }
 
 static struct root *idle_root(const struct cpt *c, enum cpt_format format)
@@ -97,7 +106,7 @@ static struct root *idle_root(const struct cpt *c, enum cpt_format format)
         struct root *r = &c->root[i];
         bool wanted =
             format == CPT_FORMATS || (r->gfn != CPT_FREE_GFN && r->node[format] != CPT_NONE);
-        if (wanted && r->cpus == 0 && !r->busy && (!oldest || r->used < oldest->used))
+        if (wanted && !root_runs(c, r) && !r->busy && (!oldest || r->used < oldest->used))
             oldest = r;
     }
     return oldest;
@@ -124,7 +133,7 @@ static struct root *root_get(struct cpt *c, uint64_t gfn)
     if (!r)
         return NULL;
     if (r->gfn != CPT_FREE_GFN) {
-        c->generation++; /* nobody may take the record for what it was */
+        c->head.generation++; /* nobody may take the record for what it was */
         root_set_state(c, r, CPT_NESTED);
         uint32_t *at = bucket(c, r->gfn);
         while (*at != (uint32_t)(r - c->root))
@@ -137,7 +146,7 @@ static struct root *root_get(struct cpt *c, uint64_t gfn)
         .state = CPT_NESTED,
         .node = {CPT_NONE, CPT_NONE},
         .used = c->epoch,
-        .state_epoch = c->epoch,
+        .state_since = clock_of(c),
         .blocker = CPT_FREE_GFN,
         .backoff = 1,
     };
@@ -159,7 +168,7 @@ static unsigned saved(unsigned nested, unsigned other)
     return nested > other ? nested - other : 0;
 }
 
-void root_ask_policy(struct cpt *c, struct root *r)
+void root_ask_policy(struct cpt *c, struct root *r, uint64_t ran, uint64_t loads)
 {
     unsigned levels = c->settings.levels;
     unsigned ram = c->host.ept_references(c->host.context, gpa(r->gfn << PAGE_SHIFT));
@@ -169,16 +178,17 @@ void root_ask_policy(struct cpt *c, struct root *r)
     struct policy_root view = {
         .state = r->state,
         .age = r->age,
-        .ran = r->ran,
-        .loads = r->loads,
+        .ran = ran,
+        .loads = loads,
         .blocked = root_is_blocked(c, r),
-        .state_epochs = c->epoch - r->state_epoch,
+        .state_age = clock_of(c) - r->state_since,
         .backoff = r->backoff,
         .saved_compound = saved(nested, levels * (window + 1) + ram),
         .saved_shadow = saved(nested, levels),
     };
 
-    r->recent_loads = 0;
+    r->asked_ran = r->ran;
+    r->asked_loads = r->loads;
     root_set_state(c, r, policy_root_state(&c->settings.policy, &view));
 }
 
@@ -189,17 +199,31 @@ static uint64_t own_cr3_bits(const struct cpt_cpu *cpu)
     return cpu->cr3 & (cpu->pcid ? PAGE_SIZE - 1 : PTE_PWT | PTE_PCD);
 }
 
-static void leave_root(struct cpt *c, struct cpt_cpu *cpu, uint64_t now)
+void cpt_add_cpu(struct cpt *c, struct cpt_cpu *cpu)
 {
-    uint64_t ran = now - cpu->since;
+    *cpu = (struct cpt_cpu){.root = CPT_NONE};
+    for (unsigned i = 0; i < CPT_RECENT_ROOTS; i++)
+        cpu->recent[i].root = CPT_NONE;
+    c->cpu[c->cpus++] = cpu;
+}
 
-    c->stats.state_ticks[cpu->state] += ran;
+void collect_counts(struct cpt *c, struct cpt_cpu *cpu, uint64_t now)
+{
+    cpu->recent[cpu->running].ran += now - cpu->since;
     cpu->since = now;
-    if (cpu->root == CPT_NONE)
-        return;
-    c->root[cpu->root].ran += ran;
-    c->root[cpu->root].cpus--;
-    cpu->root = CPT_NONE;
+    for (unsigned i = 0; i < CPT_RECENT_ROOTS; i++) {
+        struct cpt_recent *recent = &cpu->recent[i];
+        c->stats.state_ticks[recent->state] += recent->ran;
+        c->stats.cr3_loads += recent->loads;
+        if (recent->root != CPT_NONE && (recent->ran > 0 || recent->loads > 0)) {
+            struct root *r = &c->root[recent->root];
+            r->ran += recent->ran;
+            r->loads += recent->loads;
+            r->used = c->epoch;
+        }
+        recent->ran = 0;
+        recent->loads = 0;
+    }
 }
 
 /* The node that `state` walks by, or CPT_NONE. */
@@ -235,69 +259,37 @@ static void walk_by(struct cpt *c, struct cpt_cpu *cpu, struct root *r)
             root_set_state(c, r, CPT_NESTED);
         }
     }
-    cpu->generation = c->generation;
-}
-
-static void enter_root(struct cpt *c, struct cpt_cpu *cpu, struct root *r)
-{
-    cpu->root = (uint32_t)(r - c->root);
-    r->cpus++;
-    r->used = c->epoch;
-    r->loads++;
-}
-
-static struct cpt_recent *recent_slot(struct cpt_cpu *cpu)
-{
-    return &cpu->recent[(cpu->cr3 >> PAGE_SHIFT) % CPT_RECENT_ROOTS];
-}
-
-/* The same root again, and nothing has changed since: most loads of most guests. */
-static bool load_recent(struct cpt *c, struct cpt_cpu *cpu)
-{
-    const struct cpt_recent *recent = recent_slot(cpu);
-
-    if (recent->cr3 != cpu->cr3 || recent->generation != c->generation || !cpu->paging ||
-        recent->write_protect != cpu->write_protect || recent->pcid != cpu->pcid)
-        return false;
-    struct root *r = &c->root[recent->root];
-    if (++r->recent_loads >= ASK_AFTER_LOADS)
-        return false;
-    enter_root(c, cpu, r);
-    cpu->state = recent->state;
-    cpu->node_cr3 = recent->node_cr3;
-    cpu->generation = recent->generation;
-    return true;
+    cpu->generation = c->head.generation;
 }
 
 void cpt_load_root(struct cpt *c, struct cpt_cpu *cpu, uint64_t now)
 {
     struct root *r = NULL;
 
-    leave_root(c, cpu, now);
-    c->stats.cr3_loads++;
-    if (load_recent(c, cpu))
-        return;
+    collect_counts(c, cpu, now);
+    cpu->root = CPT_NONE;
     if (cpu->paging)
         r = root_get(c, (cpu->cr3 & PTE_ADDRESS) >> PAGE_SHIFT);
     if (r) {
-        enter_root(c, cpu, r);
+        cpu->root = (uint32_t)(r - c->root);
         if (pinned_shadow(c) && r->state == CPT_NESTED)
             root_set_state(c, r, CPT_SHADOW);
-        else if (r->recent_loads >= ASK_AFTER_LOADS)
-            root_ask_policy(c, r);
+        else if (r->loads - r->asked_loads >= CPT_ASK_LOADS && r->state != CPT_NESTED)
+            root_ask_policy(c, r, r->ran - r->asked_ran, r->loads - r->asked_loads);
     }
     walk_by(c, cpu, r);
     settle(c);
-    if (r)
-        *recent_slot(cpu) = (struct cpt_recent){
-            .cr3 = cpu->cr3,
-            .generation = cpu->generation,
-            .node_cr3 = cpu->node_cr3,
-            .root = cpu->root,
-            .state = cpu->state,
-            .write_protect = cpu->write_protect,
-            .pcid = cpu->pcid,
-        };
+    cpu->running = (uint32_t)(cpu->cr3 >> PAGE_SHIFT) % CPT_RECENT_ROOTS;
+    cpu->recent[cpu->running] = (struct cpt_recent){
+        .cr3 = cpu->cr3,
+        .generation = r ? cpu->generation : 0, /* of no use without a root */
+        .node_cr3 = cpu->node_cr3,
+        .loads = 1,
+        .root = cpu->root,
+        .state = cpu->state,
+        .write_protect = cpu->write_protect,
+        .pcid = cpu->pcid,
+    };
 }
 
 bool cpt_has_risen_roots(const struct cpt *c)
@@ -310,12 +302,15 @@ bool cpt_refresh(struct cpt *c, struct cpt_cpu *cpu)
     enum cpt_state state = cpu->state;
     uint64_t cr3 = cpu->node_cr3;
 
-    if (cpu->generation == c->generation && cpu->seen_protect == cpu->write_protect) {
+    if (cpu->generation == c->head.generation && cpu->seen_protect == cpu->write_protect) {
         settle(c);
         return false;
     }
+    collect_counts(c, cpu, c->trace->time);
     walk_by(c, cpu, cpu->root == CPT_NONE ? NULL : &c->root[cpu->root]);
     settle(c);
+    cpu->recent[cpu->running].generation = 0; /* what it holds is older */
+    cpu->recent[cpu->running].state = cpu->state;
     return cpu->state != state || cpu->node_cr3 != cr3;
 }
 

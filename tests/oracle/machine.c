@@ -19,6 +19,11 @@ void machine_wrong(struct machine *m, const char *format, ...)
     va_end(args);
 }
 
+struct chance chance_of_seed(uint64_t seed)
+{
+    return (struct chance){.state = (seed * 0x9e3779b97f4a7c15ull) | 1};
+}
+
 uint64_t chance_next(struct chance *chance)
 {
     if (chance->bytes) {
@@ -569,9 +574,11 @@ void machine_load_cr3(struct machine *m, unsigned i, uint64_t cr3, bool keep)
 {
     struct processor *cpu = &m->cpu[i];
 
+    bool recent = cpt_load_recent(m->cpt, &cpu->cpt, cr3, m->now);
     cpu->cpt.cr3 = cr3;
     cpu->pcid = cpu->cpt.pcid ? (unsigned)cr3 & (PCIDS - 1) : 0;
-    cpt_load_root(m->cpt, &cpu->cpt, m->now);
+    if (!recent)
+        cpt_load_root(m->cpt, &cpu->cpt, m->now);
     cpu->state = cpu->cpt.state;
     cpu->processor_cr3 = cpu->cpt.node_cr3;
     if (!keep) {
@@ -691,8 +698,8 @@ void machine_reset(struct machine *m)
                 .cost_reference = 16,
                 .walk_ticks = 1,
             },
-        .interval = 20 + below(chance, 100),
-        .interval_max = 400,
+        .interval = 5 + below(chance, 25),
+        .interval_max = 100,
         .stress = one_in(chance, 2) ? 0 : 2 + below(chance, 30),
         .seed = chance_next(chance),
     };
@@ -700,7 +707,7 @@ void machine_reset(struct machine *m)
     m->cpt = cpt_create(&host, &memory, &ram, &settings, &m->trace, &reason);
     for (unsigned i = 0; i <= PROCESSORS; i++) {
         struct processor *cpu = &m->cpu[i];
-        cpu->cpt.root = CPT_NONE;
+        cpt_add_cpu(m->cpt, &cpu->cpt);
         cpu->cpt.paging = i < PROCESSORS;
         cpu->cpt.write_protect = true;
         cpu->cpt.pcid = one_in(chance, 2);

@@ -25,7 +25,7 @@ int main(int argc, char **argv)
     }
     m.verbose = argc > 4;
     for (; done < operations; done += steps, seed++) {
-        m.chance = (struct chance){.state = seed * 0x9e3779b97f4a7c15ull | 1};
+        m.chance = chance_of_seed(seed);
         m.violations = 0;
         if (!program_run(&m, steps)) {
             printf("difference after %lu operations, %.1f s of processor time: %s\n",

@@ -26,6 +26,7 @@ struct chance {
     size_t left;
 };
 
+struct chance chance_of_seed(uint64_t seed);
 uint64_t chance_next(struct chance *chance);
 unsigned below(struct chance *chance, unsigned n);
 static inline bool one_in(struct chance *chance, unsigned n)

@@ -302,6 +302,7 @@ static void one_step(struct machine *m)
     struct step s = {.stored = ~0ull};
 
     m->now++;
+    m->trace.time = m->now;
     switch (below(&m->chance, 32)) {
     case 0:
         load_cr3(m);
@@ -315,7 +316,7 @@ static void one_step(struct machine *m)
         break;
     case 3: {
         unsigned i = below(&m->chance, PROCESSORS);
-        cpt_tick(m->cpt, &m->cpu[i].cpt, m->now * 4);
+        cpt_tick(m->cpt, &m->cpu[i].cpt, m->now);
         machine_refresh(m, i);
         break;
     }
