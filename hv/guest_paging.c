@@ -240,8 +240,8 @@ void guest_paging_print_trace(const struct vm *vm)
         console_printf(
             "@trace {\"vm\": \"%s\", \"time\": %llu, \"event\": \"%s\", \"value\": %llu, "
             "\"detail\": %u}\n",
-            vm->settings->name, (ull)e->time,
-            trace_kind_name((enum trace_kind)e->kind), (ull)e->value, e->detail);
+            vm->settings->name, (ull)e->time, trace_kind_name((enum trace_kind)e->kind),
+            (ull)e->value, e->detail);
     }
 }
 

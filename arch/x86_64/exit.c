@@ -12,15 +12,20 @@
 
 /* --- leaving an instruction ------------------------------------------------------------------- */
 
-void exit_skip_bytes(uint64_t length)
+void exit_advance(uint64_t rip)
 {
-    vmwrite(VMCS_GUEST_RIP, vmread(VMCS_GUEST_RIP) + length);
+    vmwrite(VMCS_GUEST_RIP, rip);
 
     uint32_t blocking = vmread32(VMCS_GUEST_INTERRUPTIBILITY);
     if (blocking & (BLOCKING_STI | BLOCKING_MOV_SS))
         vmwrite(VMCS_GUEST_INTERRUPTIBILITY, blocking & ~(BLOCKING_STI | BLOCKING_MOV_SS));
     if (vmread(VMCS_GUEST_RFLAGS) & RFLAGS_TF)
         vmwrite(VMCS_GUEST_PENDING_DEBUG, vmread(VMCS_GUEST_PENDING_DEBUG) | PENDING_DEBUG_BS);
+}
+
+void exit_skip_bytes(uint64_t length)
+{
+    exit_advance(vmread(VMCS_GUEST_RIP) + length);
 }
 
 void exit_skip_instruction(void)
@@ -79,12 +84,9 @@ void exit_inject(struct vcpu *vcpu, uint8_t vector, uint32_t error_code)
     inject_exception(vector, error_code);
 }
 
-void exit_redeliver(void)
+void exit_redeliver_now(uint32_t vectoring)
 {
-    uint32_t vectoring = vmread32(VMCS_IDT_VECTORING);
-
-    if (!(vectoring & INTERRUPTION_VALID) ||
-        (vmread32(VMCS_ENTRY_INTERRUPTION) & INTERRUPTION_VALID))
+    if (vmread32(VMCS_ENTRY_INTERRUPTION) & INTERRUPTION_VALID)
         return;
     /* Bit 12 is undefined here, and must be 0 there. */
     inject_event(vectoring & ~INTERRUPTION_NMI_UNBLOCK, vmread32(VMCS_IDT_VECTORING_ERROR_CODE),

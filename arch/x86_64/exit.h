@@ -21,6 +21,9 @@ typedef bool exit_handler(struct vcpu *vcpu);
 /* Step over the instruction that exited, with what its end brings (SDM 3A 6.8.3, 17.3.1.4). */
 void exit_skip_instruction(void);
 
+/* The same, to an RIP that is known. */
+void exit_advance(uint64_t rip);
+
 /* The same by a length that the decoder gave: EPT violations report none. */
 void exit_skip_bytes(uint64_t length);
 
@@ -33,7 +36,14 @@ void exit_inject_fault(struct vcpu *vcpu, const struct guest_fault *fault);
 
 /* Give an event whose delivery the exit interrupted back to the guest (SDM 3C 27.2.4), unless
  * another is injected already. */
-void exit_redeliver(void);
+void exit_redeliver_now(uint32_t vectoring);
+static inline void exit_redeliver(void)
+{
+    uint32_t vectoring = vmread32(VMCS_IDT_VECTORING);
+
+    if (vectoring & INTERRUPTION_VALID)
+        exit_redeliver_now(vectoring);
+}
 
 /* exit_cpu.c */
 exit_handler exit_exception, exit_cpuid, exit_rdmsr, exit_wrmsr, exit_cr_access, exit_xsetbv,

@@ -400,8 +400,9 @@ static bool fast_cr3_load(struct vcpu *vcpu, uint64_t qualification)
 {
     uint64_t value = vcpu->gpr[CR_REGISTER(qualification)];
 
-    if ((qualification & CR_LOAD_CR3_MASK) != CR_LOAD_CR3 || CR_REGISTER(qualification) == GPR_RSP ||
-        vcpu->arch->state == CPT_NESTED || (value & (PAGE_SIZE - 1)) != 0 || vcpu->cpt.pcid ||
+    if ((qualification & CR_LOAD_CR3_MASK) != CR_LOAD_CR3 ||
+        CR_REGISTER(qualification) == GPR_RSP || vcpu->arch->state == CPT_NESTED ||
+        (value & (PAGE_SIZE - 1)) != 0 || vcpu->cpt.pcid ||
         !(vmread32(VMCS_GUEST_CS_ACCESS) & ACCESS_L) || !paging_load_recent(vcpu, value))
         return false;
     if (vmx.vpid)

@@ -147,8 +147,9 @@ static void block_nmi_again(bool unblocked)
 }
 
 /*
- * An instruction that is run again has not trapped yet, whatever TF says. Bochs leaves its single-step trap
- * pending at such exits; a processor does so only behind MOV SS, where it comes once more by itself.
+ * An instruction that is run again has not trapped yet, whatever TF says. Bochs leaves its
+ * single-step trap pending at such exits; a processor does so only behind MOV SS, where it comes
+ * once more by itself.
  */
 static void no_trap_yet(void)
 {
@@ -188,6 +189,17 @@ static bool compound_violation(struct vcpu *vcpu, uint64_t qualification, gpa_t 
     return handled;
 }
 
+/* With paging = nested: all RAM is mapped with all rights. */
+__attribute__((noinline)) static bool plain_violation(struct vcpu *vcpu, uint64_t qualification,
+                                                      gpa_t at)
+{
+    uint64_t final = EPT_VIOLATION_LINEAR_VALID | EPT_VIOLATION_FINAL;
+
+    if (guest_ram_at(&vcpu->vm->ram, at, 1))
+        return false;
+    return not_ram(vcpu, at, qualification, (qualification & final) == final);
+}
+
 bool exit_ept_violation(struct vcpu *vcpu)
 {
     uint64_t qualification = vmread(VMCS_EXIT_QUALIFICATION);
@@ -198,15 +210,13 @@ bool exit_ept_violation(struct vcpu *vcpu)
         block_nmi_again(true);
     if (vcpu->vm->paging.cpt && linear)
         return compound_violation(vcpu, qualification, at);
-    if (guest_ram_at(&vcpu->vm->ram, at, 1))
-        return false; /* all RAM is mapped with all rights */
-    return not_ram(vcpu, at, qualification, linear && (qualification & EPT_VIOLATION_FINAL));
+    return plain_violation(vcpu, qualification, at);
 }
 
 /* --- SHADOW ----------------------------------------------------------------------------------- */
 
-/* A #PF with P = 1 in SHADOW. Implicit supervisor accesses at CPL 3 (of descriptor tables) are those with U
- * clear there. */
+/* A #PF with P = 1 in SHADOW. Implicit supervisor accesses at CPL 3 (of descriptor tables) are
+ * those with U clear there. */
 bool exit_shadow_page_fault(struct vcpu *vcpu)
 {
     struct cpt_access a = {.gva = gva(vmread(VMCS_EXIT_QUALIFICATION)),
@@ -221,6 +231,9 @@ bool exit_shadow_page_fault(struct vcpu *vcpu)
         a.access = WALK_IMPLICIT;
     arch_walk_setup(vcpu, &registers, &memory);
     memory.nested_references = NULL;
+    if (!(registers.efer & EFER_NXE) && !(registers.cr4 & CR4_SMEP) && !(a.error_code & PF_W) &&
+        a.gva.v - vmread(VMCS_GUEST_RIP) < INSN_BYTES_MAX)
+        a.access |= WALK_FETCH; /* the error code would not tell */
     switch (cpt_page_fault(vcpu->vm->paging.cpt, &vcpu->cpt, &a, &registers, &memory)) {
     case CPT_FAULT: {
         struct guest_fault fault = {VECTOR_PF, a.error_code, a.gva};
@@ -232,7 +245,7 @@ bool exit_shadow_page_fault(struct vcpu *vcpu)
         handled = exit_table_write(vcpu, &a);
         break;
     case CPT_NOT_RAM:
-        handled = not_ram(vcpu, a.gpa, a.error_code & PF_I ? EPT_VIOLATION_FETCH : 0, true);
+        handled = not_ram(vcpu, a.gpa, a.access & WALK_FETCH ? EPT_VIOLATION_FETCH : 0, true);
         break;
     case CPT_RESUME:
         break;

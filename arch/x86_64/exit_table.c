@@ -167,8 +167,8 @@ static enum emulate_result store_exchange(void *context, enum insn_segment segme
 }
 
 /*
- * Instructions that were decoded lately, by address: kernels store to their tables from a few places. The
- * bytes are compared, so that what is found is what is there.
+ * Instructions that were decoded lately, by address: kernels store to their tables from a few
+ * places. The bytes are compared, so that what is found is what is there.
  */
 #define RECENT 64u
 
@@ -186,9 +186,24 @@ static struct recent {
     struct insn insn;
 } recent[RECENT];
 
+static struct recent *recent_at(uint64_t rip)
+{
+    return &recent[(rip ^ rip >> 6) % RECENT];
+}
+
+/* 16 bytes of code, of which the last is not of the instruction. */
+static bool same_code(const struct recent *r, const uint8_t *bytes)
+{
+    uint64_t words[2];
+
+    __builtin_memcpy(words, bytes, sizeof(words));
+    return r->code.count == INSN_BYTES_MAX && words[0] == r->code.words[0] &&
+           (words[1] ^ r->code.words[1]) << 8 == 0;
+}
+
 static const struct insn *decode_recent(uint64_t rip, const struct code *code)
 {
-    struct recent *r = &recent[(rip ^ rip >> 6) % RECENT];
+    struct recent *r = recent_at(rip);
 
     if (r->code.words[0] == code->words[0] && r->code.words[1] == code->words[1] &&
         r->code.count == code->count)
@@ -363,7 +378,8 @@ static void emulate_store(struct vcpu *vcpu, const struct cpt_access *a, const s
     vcpu->gpr[GPR_RSP] = vmread(VMCS_GUEST_RSP);
     enum emulate_result result = carry_out(&store, insn, &rflags, rip, &memory);
     if (store.first != store.end)
-        cpt_written(vcpu->vm->paging.cpt, gpa_add(store.page, store.first), store.end - store.first);
+        cpt_written(vcpu->vm->paging.cpt, gpa_add(store.page, store.first),
+                    store.end - store.first);
     if (result == EMULATE_FAULT) {
         exit_inject_fault(vcpu, &store.fault);
         return;
@@ -376,11 +392,12 @@ static void emulate_store(struct vcpu *vcpu, const struct cpt_access *a, const s
         exit_skip_bytes(0); /* a round is done, and traps if TF is set */
 }
 
-bool exit_table_write(struct vcpu *vcpu, const struct cpt_access *a)
+/* Everything but plain stores, and plain stores whose code crosses a page. */
+__attribute__((noinline)) static bool write_at_large(struct vcpu *vcpu, const struct cpt_access *a,
+                                                     uint64_t rip)
 {
-    uint64_t rip = vmread(VMCS_GUEST_RIP);
+    const struct insn *insn = NULL;
     struct code code;
-    uint64_t value;
 
     /* The delivery of an event, or a mode in which tables are not shadowed: let the guest do it. */
     if ((vmread32(VMCS_IDT_VECTORING) & INTERRUPTION_VALID) || guest_code_mode() != DECODE_64) {
@@ -388,16 +405,38 @@ bool exit_table_write(struct vcpu *vcpu, const struct cpt_access *a)
         return true;
     }
     fetch(vcpu, rip, &code);
-    const struct insn *insn = vcpu->arch->step.active ? NULL : decode_recent(rip, &code);
-    if (!insn) {
-        open_or_give_up(vcpu, a, &code);
-    } else if (plain_store(vcpu, insn, a->gva, &value)) {
-        uint64_t *entry = guest_ram_at(&vcpu->vm->ram, a->gpa, sizeof(value));
-        __atomic_store_n(entry, value, __ATOMIC_RELEASE);
-        cpt_written(vcpu->vm->paging.cpt, a->gpa, sizeof(value));
-        exit_skip_bytes(insn->length);
-    } else {
+    if (!vcpu->arch->step.active)
+        insn = decode_recent(rip, &code);
+    if (insn)
         emulate_store(vcpu, a, insn, rip);
-    }
+    else
+        open_or_give_up(vcpu, a, &code);
     return true;
+}
+
+/* MOV of 64 bits to an entry, by code that was here lately: most stores to tables. */
+static bool plain_write(struct vcpu *vcpu, const struct cpt_access *a, uint64_t rip)
+{
+    const struct recent *r = recent_at(rip);
+    const uint8_t *bytes = cpt_guest_byte(vcpu->vm->paging.cpt, &vcpu->cpt, gva(rip));
+    uint64_t value;
+
+    if (!bytes || rip % PAGE_SIZE > PAGE_SIZE - sizeof(r->code.bytes) || !same_code(r, bytes) ||
+        !plain_store(vcpu, &r->insn, a->gva, &value))
+        return false;
+    uint64_t *entry = guest_ram_at(&vcpu->vm->ram, a->gpa, sizeof(value));
+    __atomic_store_n(entry, value, __ATOMIC_RELEASE);
+    cpt_written(vcpu->vm->paging.cpt, a->gpa, sizeof(value));
+    exit_advance(rip + r->insn.length);
+    return true;
+}
+
+bool exit_table_write(struct vcpu *vcpu, const struct cpt_access *a)
+{
+    uint64_t rip = vmread(VMCS_GUEST_RIP);
+    bool odd = (vmread32(VMCS_IDT_VECTORING) & INTERRUPTION_VALID) ||
+               !(vmread32(VMCS_GUEST_CS_ACCESS) & ACCESS_L) || vcpu->arch->step.active ||
+               !vcpu->cpt.paging;
+
+    return (!odd && plain_write(vcpu, a, rip)) || write_at_large(vcpu, a, rip);
 }

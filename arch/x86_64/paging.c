@@ -193,12 +193,8 @@ void paging_cr3_loaded(struct vcpu *vcpu, uint64_t cr3, bool pcid)
     load_root(vcpu);
 }
 
-void paging_catch_up(struct vcpu *vcpu)
+void paging_catch_up_now(struct vcpu *vcpu, uint64_t cr3)
 {
-    uint64_t cr3 = vmread(VMCS_GUEST_CR3);
-
-    if (cr3 == vcpu->cpt.node_cr3)
-        return;
     vcpu->arch->state = CPT_NESTED; /* as it runs now: with EPT, by tables of its own */
     paging_registers_changed(vcpu, cr3);
 }
@@ -223,12 +219,12 @@ static void end_interval(struct vcpu *vcpu)
 {
     struct cpt *c = vcpu->vm->paging.cpt;
 
-    vcpu->cpt.write_protect = (vmread(VMCS_GUEST_CR0) & CR0_WP) != 0; /* no exit tells, but in SHADOW */
+    vcpu->cpt.write_protect =
+        (vmread(VMCS_GUEST_CR0) & CR0_WP) != 0; /* no exit tells, but in SHADOW */
     cpt_tick(c, &vcpu->cpt, vcpu->arch->guest_ticks);
     paging_follow_now(vcpu);
     set_targets(vcpu);
     ept_merge(vcpu->vm);
-    bench_sample(vcpu);
 }
 
 void paging_tick(struct vcpu *vcpu)

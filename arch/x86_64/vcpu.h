@@ -56,14 +56,15 @@ struct step {
 struct arch_vcpu {
     void *vmcs;
     bool launched;
-    enum cpt_state state;      /* as the VMCS has it */
-    uint32_t proc;             /* controls, as the VMCS has them */
-    uint32_t exceptions;       /* exception bitmap, likewise */
-    uint64_t root_changes;     /* that the CR3-target values know of */
+    enum cpt_state state;  /* as the VMCS has it */
+    uint32_t proc;         /* controls, as the VMCS has them */
+    uint32_t exceptions;   /* exception bitmap, likewise */
+    uint64_t root_changes; /* that the CR3-target values know of */
     /* The profiler's clock is the guest's own time: what exits take is left out. */
-    uint64_t guest_ticks; /* up to the last exit */
-    uint64_t entered;     /* TSC of the last entry */
-    uint64_t next_look;   /* guest_ticks at which the profiler looks again */
+    uint64_t guest_ticks;      /* up to the last exit */
+    uint64_t entered;          /* TSC of the last entry */
+    uint64_t least_gap;        /* ticks that entry and exit alone take: the least that was seen */
+    uint64_t next_look;        /* guest_ticks at which the profiler looks again */
     uint64_t handling_changes; /* that the benchmark's samples know of */
     struct step step;
     uint64_t cr8;
@@ -92,7 +93,14 @@ void paging_registers_changed(struct vcpu *vcpu, uint64_t cr3);
 /* A MOV to CR3 in long mode, nothing else: pcid is CR4.PCIDE. */
 void paging_cr3_loaded(struct vcpu *vcpu, uint64_t cr3, bool pcid);
 /* The guest may have loaded another root without an exit: take it over. */
-void paging_catch_up(struct vcpu *vcpu);
+void paging_catch_up_now(struct vcpu *vcpu, uint64_t cr3);
+static inline void paging_catch_up(struct vcpu *vcpu)
+{
+    uint64_t cr3 = vmread(VMCS_GUEST_CR3);
+
+    if (cr3 != vcpu->cpt.node_cr3)
+        paging_catch_up_now(vcpu, cr3);
+}
 /* Something was done to the compound page table: let the VMCS follow. */
 void paging_follow_now(struct vcpu *vcpu);
 static inline void paging_follow(struct vcpu *vcpu)
@@ -102,7 +110,8 @@ static inline void paging_follow(struct vcpu *vcpu)
     if (vcpu->cpt.generation != head->generation || vcpu->arch->handling_changes != head->changes)
         paging_follow_now(vcpu);
 }
-/* The fast way of paging_cr3_loaded, for a root that was loaded lately and is walked as the present one. */
+/* The fast way of paging_cr3_loaded, for a root that was loaded lately and is walked as the present
+ * one. */
 static inline bool paging_load_recent(struct vcpu *vcpu, uint64_t cr3)
 {
     if (vcpu->arch->step.active ||
@@ -119,7 +128,11 @@ void paging_tick(struct vcpu *vcpu);
 /* At the begin and the end of every exit: the guest's time, and what is due. */
 static inline void paging_begin_exit(struct vcpu *vcpu)
 {
-    vcpu->arch->guest_ticks += rdtsc() - vcpu->arch->entered;
+    uint64_t gap = rdtsc() - vcpu->arch->entered;
+
+    if (gap < vcpu->arch->least_gap)
+        vcpu->arch->least_gap = gap;
+    vcpu->arch->guest_ticks += gap - vcpu->arch->least_gap;
     vcpu->vm->paging.trace.time = vcpu->arch->guest_ticks;
 }
 

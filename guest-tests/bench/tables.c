@@ -198,23 +198,49 @@ static uint64_t step_cr3(uint64_t n)
     return ticks;
 }
 
-static uint64_t faults;
+/* The least that a kernel can do about a page fault: count it, and go on where R9 says. It has the
+ * gate of #PF for itself while it is measured, since saving all registers would be what is measured
+ * else. */
+extern uint64_t faults;
+extern const char least_handler[];
+__asm__(".data\n .balign 8\n .globl faults\nfaults: .quad 0\n .text\n"
+        ".globl least_handler\n"
+        "least_handler: push %rax; mov %cr2, %rax; incq faults(%rip); pop %rax\n"
+        "  mov %r9, 8(%rsp); add $8, %rsp; iretq\n");
 
-static bool on_fault(struct trap *trap)
+struct gate {
+    uint16_t offset_low, selector;
+    uint16_t attributes, offset_middle;
+    uint32_t offset_high, zero;
+};
+
+/* Gives the handler before. */
+static uint64_t set_fault_handler(uint64_t at)
 {
-    if (trap->vector != VECTOR_PF || trap->error_code != 0 || read_cr2() != VICTIM)
-        return false;
-    faults++;
-    trap->rip = trap->r9;
-    return true;
+    struct __attribute__((packed)) {
+        uint16_t limit;
+        struct gate *gate;
+    } idtr;
+
+    __asm__ volatile("sidt %0" : "=m"(idtr));
+    struct gate *gate = &idtr.gate[VECTOR_PF];
+    uint64_t before =
+        (uint64_t)gate->offset_high << 32 | (uint32_t)gate->offset_middle << 16 | gate->offset_low;
+    gate->offset_low = (uint16_t)at;
+    gate->offset_middle = (uint16_t)(at >> 16);
+    gate->offset_high = (uint32_t)(at >> 32);
+    return before;
 }
 
 static uint64_t step_fault(uint64_t n)
 {
     uint64_t before = faults;
+    uint64_t handler = set_fault_handler((uint64_t)least_handler);
     uint64_t ticks = time_fault(VICTIM);
 
+    set_fault_handler(handler);
     CHECK_EQ(faults, before + 1, "step %u: faults", n);
+    CHECK_EQ(read_cr2(), VICTIM, "step %u: CR2", n);
     return ticks;
 }
 
@@ -305,7 +331,6 @@ void guest_main(void)
     args_done();
     if (ops == 0 || rounds == 0)
         fail("ops and rounds must be at least 1\n");
-    trap_set_handler(on_fault);
     measure_clock();
     build();
     for (unsigned i = 0; i < sizeof(steps) / sizeof(steps[0]); i++)

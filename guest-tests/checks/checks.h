@@ -132,6 +132,7 @@ extern uint64_t tables_seed, tables_rounds, tables_speculation;
 
 /* --- the groups: each returns its number of cases, 0 when the processor cannot do it ---------- */
 
+extern unsigned permissions_every;
 uint64_t check_permissions(void);
 uint64_t check_permissions_pairs(void);
 uint64_t check_permissions_all(void);

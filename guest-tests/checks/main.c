@@ -44,10 +44,13 @@ void guest_main(void)
     unsigned run = 0, skipped = 0;
 
     arg_word("only", only, sizeof(only));
+    permissions_every = (unsigned)arg_number("every", permissions_every);
     tables_seed = arg_number("seed", tables_seed);
     tables_rounds = arg_number("rounds", tables_rounds);
     tables_speculation = arg_number("speculation", tables_speculation);
     args_done();
+    if (permissions_every == 0)
+        fail("every must be at least 1\n");
     machine_init();
     for (unsigned i = 0; i < sizeof(groups) / sizeof(groups[0]); i++) {
         if (only[0] && !same(only, groups[i].name))

@@ -84,8 +84,8 @@ struct cpt_settings {
 #define CPT_ASK_LOADS    64u /* CR3 loads of a root, between two questions to the policy */
 #define CPT_NONE         0xffffffffu
 
-/* A root that a processor loaded lately, as it was walked at `generation`. What it counts goes to the root
- * when the profiler looks. */
+/* A root that a processor loaded lately, as it was walked at `generation`. What it counts goes to
+ * the root when the profiler looks. */
 struct cpt_recent {
     uint64_t cr3, generation, node_cr3;
     uint64_t ran; /* ticks */
@@ -180,8 +180,8 @@ void cpt_add_cpu(struct cpt *c, struct cpt_cpu *cpu);
 void cpt_load_root(struct cpt *c, struct cpt_cpu *cpu, uint64_t now);
 
 /*
- * The same for a MOV to CR3 alone, when the root was loaded lately and nothing has changed since: most loads
- * of most guests. False: nothing is done, call cpt_load_root.
+ * The same for a MOV to CR3 alone, when the root was loaded lately and nothing has changed since:
+ * most loads of most guests. False: nothing is done, call cpt_load_root.
  */
 static inline bool cpt_load_recent(const struct cpt *c, struct cpt_cpu *cpu, uint64_t cr3,
                                    uint64_t now)
@@ -242,7 +242,8 @@ struct cpt_access {
 /* An EPT violation in NESTED or COMPOUND. */
 enum cpt_result cpt_ept_violation(struct cpt *c, struct cpt_cpu *cpu, struct cpt_access *a);
 
-/* A page fault with P = 1 in SHADOW, known by its address and error code; `access` may hold WALK_IMPLICIT.
+/* A page fault with P = 1 in SHADOW, known by its address and error code; `access` may hold
+ * WALK_IMPLICIT, and WALK_FETCH for what the error code does not tell (without NXE and SMEP).
  * `registers` and `memory` are for a walk of the guest's own tables. */
 enum cpt_result cpt_page_fault(struct cpt *c, struct cpt_cpu *cpu, struct cpt_access *a,
                                const struct walk_registers *registers,

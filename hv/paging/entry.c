@@ -416,15 +416,12 @@ static inline uint64_t compound_level_1(const struct cpt *c, uint32_t n, unsigne
     return compound_leaf(c, e, 1);
 }
 
-enum sync_status entry_sync(struct cpt *c, uint32_t n, unsigned slot, bool follow)
+/* Entries on which others may hang. */
+__attribute__((noinline)) static enum sync_status sync_any(struct cpt *c, uint32_t n, unsigned slot,
+                                                           uint64_t e, bool follow)
 {
     unsigned level = c->node[n].level;
-    uint64_t e = load_entry(guest_table(c, c->table[c->node[n].table].gfn) + slot);
 
-    if (level == 1 && node_format(c, n) == CPT_FORMAT_COMPOUND) {
-        __atomic_store_n(node_page(c, n) + slot, compound_level_1(c, n, slot, e), __ATOMIC_RELEASE);
-        return SYNC_OK;
-    }
     if (!(e & PTE_P)) {
         entry_set(c, n, slot, 0);
         return SYNC_OK;
@@ -439,6 +436,17 @@ enum sync_status entry_sync(struct cpt *c, uint32_t n, unsigned slot, bool follo
     }
     return pt_is_leaf(e, level, c->settings.max_leaf) ? sync_leaf(c, n, slot, e, follow)
                                                       : sync_table(c, n, slot, e, follow);
+}
+
+enum sync_status entry_sync(struct cpt *c, uint32_t n, unsigned slot, bool follow)
+{
+    const struct node *node = &c->node[n];
+    uint64_t e = load_entry(guest_table(c, c->table[node->table].gfn) + slot);
+
+    if (node->level > 1 || node_format(c, n) != CPT_FORMAT_COMPOUND)
+        return sync_any(c, n, slot, e, follow);
+    __atomic_store_n(node_page(c, n) + slot, compound_level_1(c, n, slot, e), __ATOMIC_RELEASE);
+    return SYNC_OK;
 }
 
 /* --- filling ---------------------------------------------------------------------------------- */

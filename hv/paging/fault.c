@@ -97,7 +97,8 @@ static bool mark(uint64_t *entry, uint64_t bits)
  * two cannot be seen: first all A, which a processor may set at any time; when those are there it
  * was D.
  */
-__attribute__((noinline)) static enum cpt_result set_walk_bits(const struct cpt *c, const struct cpt_cpu *cpu, gva_t at)
+__attribute__((noinline)) static enum cpt_result set_walk_bits(const struct cpt *c,
+                                                               const struct cpt_cpu *cpu, gva_t at)
 {
     struct guest_path path = guest_path(c, cpu, at);
     bool marked = false;
@@ -118,6 +119,7 @@ __attribute__((noinline)) static enum cpt_result table_write(struct cpt *c,
 {
     struct table *t = table_find(c, at.v >> PAGE_SHIFT);
 
+    c->found = t;
     if (!t || t->handling != HANDLING_SHADOW)
         return CPT_RESUME;
     c->stats.table_writes++;
@@ -128,13 +130,11 @@ __attribute__((noinline)) static enum cpt_result table_write(struct cpt *c,
         t->writes = 0;
     }
     t->writes++;
-    t->writes_total++;
     if (t->writes < c->settings.policy.demote_writes) /* no policy demotes before */
         return CPT_TABLE_WRITE;
     struct policy_table view = {
         .level = t->level,
         .writes = t->writes,
-        .writes_total = t->writes_total,
         .wanted_unchanged = t->wanted_unchanged,
         .walker = cpu->state,
         .interval = c->settings.interval,
@@ -146,6 +146,24 @@ __attribute__((noinline)) static enum cpt_result table_write(struct cpt *c,
     return CPT_RESUME;
 }
 
+__attribute__((noinline)) static void written_at_large(struct cpt *c, struct table *t,
+                                                       unsigned first, unsigned last)
+{
+    t->busy++;
+    for (uint32_t n = t->nodes, next; n != CPT_NONE; n = next) {
+        next = c->node[n].next;
+        for (unsigned slot = first; slot <= last && c->node[n].used && RULE(12); slot++)
+            entry_sync(c, n, slot, false);
+        if (next != CPT_NONE && !c->node[next].used)
+            next = t->nodes; /* it went with what hung on an entry: from the start, which changes
+                                nothing */
+    }
+    t->busy--;
+    if (t->nodes == CPT_NONE)
+        table_drop_if_unused(c, t);
+    settle(c);
+}
+
 void cpt_written(struct cpt *c, gpa_t at, unsigned bytes)
 {
     struct table *t = table_find(c, at.v >> PAGE_SHIFT);
@@ -155,23 +173,11 @@ void cpt_written(struct cpt *c, gpa_t at, unsigned bytes)
     if (!t || t->nodes == CPT_NONE)
         return;
     c->stats.emulated++;
-    if (first == last && c->node[t->nodes].next == CPT_NONE && c->node[t->nodes].level == 1) {
-        if (RULE(12))
-            entry_sync(c, t->nodes, first, false); /* nothing hangs on it: nothing else can change */
-        return;
-    }
-    t->busy++;
-    for (uint32_t n = t->nodes, next; n != CPT_NONE; n = next) {
-        next = c->node[n].next;
-        for (unsigned slot = first; slot <= last && c->node[n].used && RULE(12); slot++)
-            entry_sync(c, n, slot, false);
-        if (next != CPT_NONE && !c->node[next].used)
-            next = t->nodes; /* it went with what hung on an entry: from the start, which changes nothing */
-    }
-    t->busy--;
-    if (t->nodes == CPT_NONE)
-        table_drop_if_unused(c, t);
-    settle(c);
+    const struct node *node = &c->node[t->nodes];
+    if (first != last || node->next != CPT_NONE || node->level != 1)
+        written_at_large(c, t, first, last);
+    else if (RULE(12))
+        entry_sync(c, t->nodes, first, false); /* nothing hangs on it: nothing else can change */
 }
 
 void cpt_give_up(struct cpt *c, gpa_t at)
@@ -231,7 +237,8 @@ static enum cpt_result fall_to_nested(struct cpt *c, const struct cpt_cpu *cpu)
     return CPT_RESUME;
 }
 
-__attribute__((noinline)) static enum cpt_result trapped(struct cpt *c, struct cpt_cpu *cpu, const struct cpt_access *a)
+__attribute__((noinline)) static enum cpt_result trapped(struct cpt *c, struct cpt_cpu *cpu,
+                                                         const struct cpt_access *a)
 {
     uint64_t offset = a->gpa.v - c->trap_window;
     uint32_t n = (uint32_t)(offset >> PAGE_SHIFT_2M);
@@ -256,7 +263,8 @@ __attribute__((noinline)) static enum cpt_result trapped(struct cpt *c, struct c
         return CPT_RESUME;
     }
     mark(guest, PTE_A);
-    node->refs++; /* it may be another root's, met by the guest's own doing: not to be given up meanwhile */
+    node->refs++; /* it may be another root's, met by the guest's own doing: not to be given up
+                     meanwhile */
     enum sync_status status = entry_sync(c, n, slot, true);
     uint64_t made = node_page(c, n)[slot];
     node_put(c, n);
@@ -268,7 +276,8 @@ __attribute__((noinline)) static enum cpt_result trapped(struct cpt *c, struct c
 }
 
 /* A write by the read-only alias: the guest's tables allow it, D is to be set. */
-__attribute__((noinline)) static enum cpt_result clean_written(struct cpt *c, const struct cpt_cpu *cpu, struct cpt_access *a)
+__attribute__((noinline)) static enum cpt_result
+clean_written(struct cpt *c, const struct cpt_cpu *cpu, struct cpt_access *a)
 {
     gpa_t at = gpa(a->gpa.v & ~c->alias_bit);
     uint32_t n = cpu->root == CPT_NONE ? CPT_NONE : c->root[cpu->root].node[CPT_FORMAT_COMPOUND];
@@ -374,8 +383,8 @@ enum cpt_result cpt_page_fault(struct cpt *c, struct cpt_cpu *cpu, struct cpt_ac
 {
     gpa_t blocker;
 
-    /* A trap says nothing of rights, and what looks like a read may be a fetch: bring the entries up to date,
-     * and the processor will find out. A write is a write. */
+    /* A trap says nothing of rights, and what looks like a read may be a fetch: bring the entries
+     * up to date, and the processor will find out. A write is a write. */
     a->access |= access_of(a->error_code);
     bool trap = (a->error_code & PF_RSVD) && !(a->access & WALK_WRITE);
     struct walk_result w =
@@ -402,8 +411,11 @@ enum cpt_result cpt_page_fault(struct cpt *c, struct cpt_cpu *cpu, struct cpt_ac
     }
     settle(c);
     uint64_t frame = frame_of(c, w.gpa.v >> PAGE_SHIFT);
-    if (frame == CPT_FREE_GFN)
-        return CPT_NOT_RAM;
+    if (frame == CPT_FREE_GFN) { /* stays a trap: the processor never gets to look at the rights */
+        w = walk(memory, registers, a->gva, a->access);
+        a->error_code = w.error_code;
+        return w.status == WALK_FAULT ? CPT_FAULT : CPT_NOT_RAM;
+    }
     if ((a->access & WALK_WRITE) && frame_protected(c, frame))
         return table_write(c, cpu, w.gpa);
     return CPT_RESUME;

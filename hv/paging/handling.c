@@ -45,8 +45,10 @@ void table_demote(struct cpt *c, struct table *t, enum trace_kind why)
         t->wanted_unchanged = p->promote_unchanged;
     look_soon(c);
     t->unchanged = 0;
+    t->changing = 0;
+    t->next_look = 0;
     t->content = 0;
-    t->writes = t->writes_total = 0;
+    t->writes = 0;
     c->events++;
     c->stats.demotions++;
     c->head.changes++;

@@ -65,10 +65,12 @@ struct table {
     uint8_t in_nested_list;
     uint32_t nested_next; /* list of the nested-handled; may hold records that no longer are */
     /* The profiler's */
-    uint32_t writes, writes_total;
+    uint32_t writes;
     uint64_t writes_epoch; /* the interval that `writes` counts */
     uint64_t promoted;     /* when, in clock_of(); 0: never */
     uint32_t unchanged, wanted_unchanged;
+    uint32_t changing; /* looks in a row that found a change: the next one waits so many intervals */
+    uint64_t next_look; /* epoch */
     uint64_t content; /* hash of the content, A and D left out, at the last interval's end */
     uint32_t marks;   /* A and D bits that were set then: less of them is a change too */
 };
@@ -100,11 +102,11 @@ struct root {
     uint64_t node_epoch[CPT_FORMATS]; /* interval in which it was last walked by */
     uint64_t used;                    /* interval of the last load */
     uint64_t age;
-    uint64_t ran, loads; /* recent: halved at each interval's end */
-    uint64_t state_since; /* clock_of() */
+    uint64_t ran, loads;             /* recent: halved at each interval's end */
+    uint64_t state_since;            /* clock_of() */
     uint64_t asked_ran, asked_loads; /* when the policy was asked last */
-    uint32_t cpus;         /* processors that run it */
-    uint8_t busy;          /* its node is being made: not to be given up meanwhile */
+    uint32_t cpus;                   /* processors that run it */
+    uint8_t busy;                    /* its node is being made: not to be given up meanwhile */
     uint64_t blocker; /* gfn of the nested-handled table that made it leave SHADOW; CPT_FREE_GFN */
     uint32_t backoff;
 };
@@ -132,6 +134,7 @@ struct cpt {
     struct link *link;
     struct table *table;
     struct root *root;
+    uint32_t roots_used; /* records above have never been used */
     struct cpt_cpu *cpu[CPT_CPUS_MAX];
     uint32_t cpus;
     uint32_t *table_hash, *root_hash;
@@ -145,9 +148,10 @@ struct cpt {
     uint64_t *is_protected;  /* a bit a frame of RAM: shadow-handled */
     uint8_t *writable_count; /* SHADOW: a frame's writable level-1 leaves; 255 sticks */
 
+    struct table *found; /* by the last violation of a protected page; never one that is free */
     uint64_t frames;
     bool owes_invalidation;
-    uint64_t epoch; /* intervals so far */
+    uint64_t epoch;    /* intervals so far */
     uint64_t interval; /* of now: quiet ones are longer */
     uint64_t events;   /* in this interval: what makes it not quiet */
     uint32_t sweep;    /* where the search for a table to evict goes on */
@@ -231,7 +235,14 @@ static inline uint64_t clock_of(const struct cpt *c)
 }
 
 /* node.c */
-struct table *table_find(const struct cpt *c, uint64_t gfn);
+struct table *table_search(const struct cpt *c, uint64_t gfn);
+/* The table at `gfn`, or NULL. A store to a table asks twice. */
+static inline struct table *table_find(const struct cpt *c, uint64_t gfn)
+{
+    struct table *found = c->found;
+
+    return found && found->gfn == gfn ? found : table_search(c, gfn);
+}
 /* The table at `gfn`, made if need be (shadow-handled or not as the policy begins). NULL: no room.
  */
 struct table *table_get(struct cpt *c, uint64_t gfn, unsigned level);

@@ -163,7 +163,7 @@ static uint32_t *bucket(uint32_t *hash, uint64_t gfn)
     return &hash[(gfn ^ gfn >> 12) & (CPT_HASH - 1)];
 }
 
-struct table *table_find(const struct cpt *c, uint64_t gfn)
+struct table *table_search(const struct cpt *c, uint64_t gfn)
 {
     for (uint32_t i = *bucket(c->table_hash, gfn); i != CPT_NONE; i = c->table[i].hash_next) {
         if (c->table[i].gfn == gfn)
@@ -237,6 +237,8 @@ void table_drop_if_unused(struct cpt *c, struct table *t)
 {
     if (t->nodes != CPT_NONE || t->links != CPT_NONE || t->busy)
         return;
+    if (c->found == t)
+        c->found = NULL;
     uint32_t *at = bucket(c->table_hash, t->gfn);
     while (*at != table_index(c, t))
         at = &c->table[*at].hash_next;

@@ -91,8 +91,8 @@ static uint64_t walks_save(const struct policy_settings *s, uint64_t walks, unsi
 }
 
 /*
- * TLB misses of `ticks` of guest time with `loads` CR3 loads: nothing counts them where there is no PMU. A
- * load empties the TLB, and what runs after it fills it again, as far as it gets.
+ * TLB misses of `ticks` of guest time with `loads` CR3 loads: nothing counts them where there is no
+ * PMU. A load empties the TLB, and what runs after it fills it again, as far as it gets.
  */
 #define TICKS_PER_REFILL 12u
 
@@ -100,14 +100,15 @@ static uint64_t walks_in(const struct policy_settings *s, uint64_t ticks, uint64
 {
     uint64_t refill = loads ? ticks / loads / TICKS_PER_REFILL : 0;
 
-    return ticks / s->walk_ticks + loads * (refill < s->walks_per_load ? refill : s->walks_per_load);
+    return ticks / s->walk_ticks +
+           loads * (refill < s->walks_per_load ? refill : s->walks_per_load);
 }
 
 /*
  * Where the root runs in SHADOW, demoting one table throws all its regions back to walks through
  * EPT until that table is promoted again: at least `wanted_unchanged` intervals and the one that is
- * going on. Exits are paid for until they have cost a PATIENCE-th of that: stray stores stay cheap, and
- * what turns out a burst has not cost much before it is let through.
+ * going on. Exits are paid for until they have cost a PATIENCE-th of that: stray stores stay cheap,
+ * and what turns out a burst has not cost much before it is let through.
  */
 #define SHADOW_LOSS_REFERENCES 14u
 #define PATIENCE               16u

@@ -30,7 +30,8 @@ struct policy_settings {
     uint32_t cost_exit;      /* cycles, of a trapped write or a CR3 load that exits */
     uint32_t cost_reference; /* cycles, of a reference in a page walk */
     uint32_t walk_ticks;     /* ticks of guest time between two TLB misses, assumed */
-    uint32_t walks_per_load; /* TLB misses that a CR3 load causes, assumed; less when a root runs short */
+    uint32_t walks_per_load; /* TLB misses that a CR3 load causes, assumed; less when a root runs
+                                short */
 };
 
 /* What a VM has that says nothing else; docs/paging.md has the reasons. */
@@ -40,7 +41,6 @@ extern const struct policy_settings policy_default;
 struct policy_table {
     unsigned level;            /* the lowest at which it is in use */
     uint32_t writes;           /* trapped in this interval, this one included */
-    uint32_t writes_total;     /* since it was promoted */
     uint32_t unchanged;        /* intervals in a row that found the same content */
     uint32_t wanted_unchanged; /* promote_unchanged with its back-off */
     enum cpt_state walker;     /* the state of the root that runs */
@@ -49,19 +49,20 @@ struct policy_table {
 
 struct policy_root {
     enum cpt_state state;
-    uint64_t age;          /* intervals in which it ran */
-    uint64_t ran;          /* ticks that it ran in the recent past */
-    uint64_t loads;        /* CR3 loads of it in the same time */
-    bool blocked;          /* something that it uses is nested-handled: SHADOW is not to be had */
-    uint64_t state_age;    /* intervals since its state changed */
-    uint32_t backoff;      /* doubles each time that it fell soon after it rose, from 1 */
+    uint64_t age;       /* intervals in which it ran */
+    uint64_t ran;       /* ticks that it ran in the recent past */
+    uint64_t loads;     /* CR3 loads of it in the same time */
+    bool blocked;       /* something that it uses is nested-handled: SHADOW is not to be had */
+    uint64_t state_age; /* intervals since its state changed */
+    uint32_t backoff;   /* doubles each time that it fell soon after it rose, from 1 */
     unsigned saved_compound, saved_shadow; /* references a walk that COMPOUND and SHADOW save */
 };
 
 /* Whether tables begin shadow-handled when a root first reaches them at `level`. */
 bool policy_starts_shadow(const struct policy_settings *s, unsigned level);
 
-/* After a trapped write, from the interval's demote_writes-th on: give the table to nested handling? */
+/* After a trapped write, from the interval's demote_writes-th on: give the table to nested
+ * handling? */
 bool policy_demotes(const struct policy_settings *s, const struct policy_table *table);
 
 /* At an interval's end: take the table back to shadow handling? */

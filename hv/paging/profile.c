@@ -10,10 +10,11 @@
     64u /* nodes that a root has not been walked by for so long are given up */
 #define TABLES_PER_INTERVAL 64u /* looked at in one interval, each 512 entries */
 #define YOUNG_ROOT          8u  /* intervals */
+#define LOOK_RARELY           8u /* intervals: the longest that a table that keeps changing is left alone */
 #define HASH_FACTOR         0x9e3779b97f4a7c15ull
 
 struct content {
-    uint64_t hash; /* of all but A and D; never 0 */
+    uint64_t hash;  /* of all but A and D; never 0 */
     uint32_t marks; /* A and D bits that are set */
     bool in_use;    /* an entry has been walked */
 };
@@ -41,10 +42,13 @@ static void look_at_table(struct cpt *c, struct table *t)
     /* Only the guest clears A and D. */
     if (content.hash == t->content && content.marks >= t->marks) {
         t->unchanged++;
+        t->changing = 0;
     } else {
         if (t->content)
             c->stats.changed_tables++;
         t->unchanged = 0;
+        t->changing += t->changing < LOOK_RARELY;
+        t->next_look = c->epoch + t->changing;
         c->events++;
     }
     t->content = content.hash;
@@ -77,7 +81,7 @@ static void look_at_tables(struct cpt *c)
         struct table *t = &c->table[i];
         next = t->nested_next;
         looked++;
-        if (t->handling == HANDLING_NESTED)
+        if (t->handling == HANDLING_NESTED && c->epoch >= t->next_look)
             look_at_table(c, t);
     }
     if (looked < TABLES_PER_INTERVAL)
@@ -97,7 +101,7 @@ static void look_at_tables(struct cpt *c)
 
 static void look_at_roots(struct cpt *c)
 {
-    for (uint32_t i = 0; i < CPT_ROOTS; i++) {
+    for (uint32_t i = 0; i < c->roots_used; i++) {
         struct root *r = &c->root[i];
         if (r->gfn == CPT_FREE_GFN)
             continue;

@@ -3,8 +3,8 @@
  * it. */
 #include "hv/paging/internal.h"
 
-#define BACKOFF_MAX     256u
-#define SOON            16u /* intervals: a root that falls so soon after it rose rises later */
+#define BACKOFF_MAX 256u
+#define SOON        16u /* intervals: a root that falls so soon after it rose rises later */
 
 static uint32_t *bucket(const struct cpt *c, uint64_t gfn)
 {
@@ -151,6 +151,8 @@ static struct root *root_get(struct cpt *c, uint64_t gfn)
         .backoff = 1,
     };
     *bucket(c, gfn) = (uint32_t)(r - c->root);
+    if (c->roots_used <= (uint32_t)(r - c->root))
+        c->roots_used = (uint32_t)(r - c->root) + 1;
     return r;
 }
 
@@ -321,7 +323,7 @@ unsigned cpt_hot_nested_roots(const struct cpt *c, uint64_t *cr3, unsigned room)
 
     if (room > 8)
         room = 8;
-    for (uint32_t i = 0; i < CPT_ROOTS; i++) {
+    for (uint32_t i = 0; i < c->roots_used; i++) {
         const struct root *r = &c->root[i];
         if (r->gfn == CPT_FREE_GFN || r->state != CPT_NESTED || r->loads == 0)
             continue;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The compound page table against the oracle (tests/oracle): a short run, and the programs that once found a
- * difference. `make oracle` runs long.
+ * The compound page table against the oracle (tests/oracle): a short run, and the programs that
+ * once found a difference. `make oracle` runs long.
  */
 #include "tests/host/test.h"
 #include "tests/oracle/oracle.h"
@@ -37,9 +37,9 @@ static void old_differences_stay_mended(void)
         uint64_t seed;
         unsigned steps;
     } old[] = {
-        {4, 400},       {1003, 400},    {2024, 400},    {3002, 400},    {4032, 400},   {6047, 400},
-        {100008, 400},  {100531, 400},  {105075, 400},  {108515, 400},  {900036, 4000}, {900040, 4000},
-        {900161, 4000}, {900309, 4000},
+        {4, 400},       {1003, 400},    {2024, 400},    {3002, 400},    {4032, 400},
+        {6047, 400},    {100008, 400},  {100531, 400},  {105075, 400},  {108515, 400},
+        {900036, 4000}, {900040, 4000}, {900161, 4000}, {900309, 4000},
     };
 
     for (unsigned i = 0; i < ARRAY_SIZE(old); i++)
@@ -47,7 +47,8 @@ static void old_differences_stay_mended(void)
               machine.wrong);
 }
 
-/* All that the policies, pools and states can do was done: a run that does nothing finds nothing. */
+/* All that the policies, pools and states can do was done: a run that does nothing finds nothing.
+ */
 static void programs_reach_everything(void)
 {
     struct cpt_stats sum = {0};

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The oracle driven by libFuzzer: the bytes are the chances of one guest program. `make oracle-fuzz`. */
+/* The oracle driven by libFuzzer: the bytes are the chances of one guest program. `make
+ * oracle-fuzz`. */
 #include "tests/oracle/oracle.h"
 
 #include <stdlib.h>

@@ -487,7 +487,8 @@ static bool handle(struct machine *m, unsigned i, struct attempt *t, unsigned ac
     if (t->kind == TRY_VIOLATION) {
         result = cpt_ept_violation(m->cpt, &cpu->cpt, a);
     } else {
-        *a = (struct cpt_access){.gva = a->gva, .error_code = t->error_code};
+        *a = (struct cpt_access){
+            .gva = a->gva, .access = access & WALK_FETCH, .error_code = t->error_code};
         result = page_fault(m, cpu, a);
     }
     if (m->verbose)
@@ -504,6 +505,10 @@ static bool handle(struct machine *m, unsigned i, struct attempt *t, unsigned ac
     case CPT_TABLE_WRITE:
         return carry_out(m, i, a, access, value, outcome);
     case CPT_NOT_RAM: { /* as the hypervisor does: walk in software, and emulate what is found */
+        if (t->kind == TRY_FAULT) { /* that was a walk */
+            *outcome = (struct outcome){.kind = OUTCOME_NO_RAM, .gpa = a->gpa.v};
+            return true;
+        }
         struct walk_registers registers = registers_of(m, cpu);
         struct walk_memory memory = {.context = m, .read = read_entry, .compare_and_swap = swap};
         struct walk_result w = walk(&memory, &registers, a->gva, access | WALK_SET_AD);
