@@ -7,7 +7,7 @@
 #include "hv/memory.h"
 
 #define SHADOW_MEMORY_SHARE 64u /* of the VM's memory, by default */
-#define SHADOW_MEMORY_LEAST MIB(2)
+#define SHADOW_MEMORY_LEAST MIB(8)
 #define US_PER_SECOND       1000000u
 #define INTERVAL_MAX_US     10000u /* quiet intervals grow to this */
 #define LEVELS              4u     /* no guest is offered LA57 yet */

@@ -14,7 +14,7 @@
  *   memory = 64M              K, M or G; at least 1M
  *   paging = compound         how guest memory is translated: nested | shadow | compound
  *   ept_page = 1g             the largest EPT page: 4k | 2m | 1g
- *   shadow_memory = 4M        for nodes; default: a 64th of the memory, at least 2M
+ *   shadow_memory = 4M        for nodes; default: a 64th of the memory, at least 8M
  *   policy = cost             of compound paging: cost | threshold | static
  *   stress = N                debug: a forced promotion or demotion every N exits or so; seed = N
  *   trace = 1024              events that are kept for @trace records; a power of two, or 0
@@ -36,7 +36,7 @@
 
 #define SETTINGS_FILE  "twofold.ini"
 #define NAME_MAX_LEN   32 /* with the NUL */
-#define VMS_MAX        64
+#define VMS_MAX        256
 #define VM_MODULES_MAX 8
 
 enum at_end {

@@ -108,6 +108,8 @@ static bool exit_vmcall(struct vcpu *vcpu)
         exit_inject(vcpu, VECTOR_UD, 0);
         return true;
     }
+    if (vcpu->vm->paging.cpt) /* what it asks may depend on the root that runs */
+        paging_catch_up(vcpu);
     hypercall(vcpu);
     exit_skip_instruction();
     return true;
@@ -143,7 +145,8 @@ static bool exit_external_interrupt(struct vcpu *vcpu)
 
 static bool exit_preemption_timer(struct vcpu *vcpu)
 {
-    bench_sample(vcpu);
+    if (!vcpu->vm->paging.cpt) /* else when handling changes */
+        bench_sample(vcpu);
     vm_check_deadline(vcpu->vm);
     return true;
 }

@@ -173,33 +173,34 @@ struct table *entry_table(const struct cpt *c, uint32_t n, uint64_t entry)
 
 /* --- changing an entry ------------------------------------------------------------------------ */
 
-static bool is_counted(uint64_t entry, unsigned level)
+static bool is_writable_leaf(uint64_t entry)
 {
-    return level == 1 && entry_kind(entry) == ENTRY_DIRTY && (entry & PTE_W);
+    return entry_kind(entry) == ENTRY_DIRTY && (entry & PTE_W);
 }
 
-static uint64_t frame_of_host(const struct cpt *c, uint64_t entry)
+static uint64_t frame_of_host(const struct cpt *c, uint64_t entry, unsigned level)
 {
-    return ((entry & PTE_ADDRESS) - c->ram.base.v) >> PAGE_SHIFT;
+    return (leaf_base(entry, level) - c->ram.base.v) >> PAGE_SHIFT;
 }
 
 static void count_leaf(struct cpt *c, struct node *node, uint64_t entry)
 {
-    uint64_t frame = frame_of_host(c, entry);
+    uint64_t frame = frame_of_host(c, entry, node->level);
+    uint64_t last = frame + (pt_span(node->level) >> PAGE_SHIFT) - 1;
 
-    if (c->writable_count[frame] != COUNT_STICKS)
+    if (node->level == 1 && c->writable_count[frame] != COUNT_STICKS)
         c->writable_count[frame]++;
     if (frame < node->low)
         node->low = frame;
-    if (frame > node->high)
-        node->high = frame;
+    if (last > node->high)
+        node->high = last;
 }
 
-static void uncount_leaf(struct cpt *c, uint64_t entry)
+static void uncount_leaf(struct cpt *c, const struct node *node, uint64_t entry)
 {
-    uint64_t frame = frame_of_host(c, entry);
+    uint64_t frame = frame_of_host(c, entry, node->level);
 
-    if (c->writable_count[frame] != COUNT_STICKS)
+    if (node->level == 1 && c->writable_count[frame] != COUNT_STICKS)
         c->writable_count[frame]--;
 }
 
@@ -210,10 +211,10 @@ static void store(struct cpt *c, uint32_t n, unsigned slot, uint64_t value)
 
     if (node_format(c, n) == CPT_FORMAT_SHADOW) {
         struct node *node = &c->node[n];
-        if (is_counted(value, node->level))
+        if (is_writable_leaf(value))
             count_leaf(c, node, value);
-        if (is_counted(*entry, node->level))
-            uncount_leaf(c, *entry);
+        if (is_writable_leaf(*entry))
+            uncount_leaf(c, node, *entry);
     }
     __atomic_store_n(entry, value, __ATOMIC_RELEASE);
 }
@@ -280,9 +281,8 @@ void leaves_protect(struct cpt *c, uint64_t frame)
     for (uint32_t n = first; n < c->nodes_total; n++) {
         struct node *node = &c->node[n];
         uint64_t *page = node_page(c, n);
-        if (!node->used || node->level > c->settings.max_leaf)
-            continue;
-        if (node->level == 1 && (left == 0 || frame < node->low || frame > node->high))
+        if (!node->used || frame < node->low || frame > node->high ||
+            (node->level == 1 && left == 0))
             continue;
         uint64_t span = pt_span(node->level);
         for (unsigned slot = 0; slot < PT_ENTRIES; slot++) {

@@ -310,9 +310,11 @@ enum cpt_result cpt_ept_violation(struct cpt *c, struct cpt_cpu *cpu, struct cpt
     enum cpt_result result;
 
     if (frame != CPT_FREE_GFN) {
-        if (!(a->access & WALK_WRITE) || !frame_protected(c, frame))
+        if (!(a->access & WALK_WRITE))
             return CPT_RESUME;
-        return a->final ? table_write(c, cpu, a->gpa) : set_walk_bits(c, cpu, a->gva);
+        if (a->final)
+            return table_write(c, cpu, a->gpa);
+        return frame_protected(c, frame) ? set_walk_bits(c, cpu, a->gva) : CPT_RESUME;
     }
     if (a->gpa.v >= c->trap_window)
         result = trapped(c, cpu, a);

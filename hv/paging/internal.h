@@ -69,10 +69,11 @@ struct table {
     uint64_t writes_epoch; /* the interval that `writes` counts */
     uint64_t promoted;     /* when, in clock_of(); 0: never */
     uint32_t unchanged, wanted_unchanged;
-    uint32_t changing; /* looks in a row that found a change: the next one waits so many intervals */
+    uint32_t
+        changing; /* looks in a row that found a change: the next one waits so many intervals */
     uint64_t next_look; /* epoch */
-    uint64_t content; /* hash of the content, A and D left out, at the last interval's end */
-    uint32_t marks;   /* A and D bits that were set then: less of them is a change too */
+    uint64_t content;   /* hash of the content, A and D left out, at the last interval's end */
+    uint64_t marks;     /* the sum of A and D bits then: less of them is a change too */
 };
 
 struct node {
@@ -84,7 +85,7 @@ struct node {
     uint8_t used;
     uint16_t parent_slot; /* of a split node */
     uint64_t epoch;       /* interval in which it was made, or reached anew */
-    /* SHADOW, level 1: the frames that its writable leaves map lie within [low, high]. */
+    /* SHADOW: the frames that its writable leaves map lie within [low, high]. */
     uint64_t low, high;
 };
 

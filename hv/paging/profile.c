@@ -10,28 +10,27 @@
     64u /* nodes that a root has not been walked by for so long are given up */
 #define TABLES_PER_INTERVAL 64u /* looked at in one interval, each 512 entries */
 #define YOUNG_ROOT          8u  /* intervals */
-#define LOOK_RARELY           8u /* intervals: the longest that a table that keeps changing is left alone */
-#define HASH_FACTOR         0x9e3779b97f4a7c15ull
+#define LOOK_RARELY         16u /* intervals: the longest that a table that keeps changing is left alone \
+                                 */
+#define HASH_FACTOR 0x9e3779b97f4a7c15ull
 
 struct content {
     uint64_t hash;  /* of all but A and D; never 0 */
-    uint32_t marks; /* A and D bits that are set */
+    uint64_t marks; /* the sum of all A and D bits, as they stand in their entries */
     bool in_use;    /* an entry has been walked */
 };
 
 static struct content content_of(const uint64_t *guest)
 {
-    struct content content = {.hash = 1};
+    uint64_t hash = 1, marks = 0, walked = 0;
 
     for (unsigned i = 0; i < PT_ENTRIES; i++) {
         uint64_t e = load_entry(guest + i);
-        content.hash = (content.hash ^ (e & ~(PTE_A | PTE_D))) * HASH_FACTOR;
-        content.hash ^= content.hash >> 29;
-        content.marks += (e & PTE_A ? 1u : 0) + (e & PTE_D ? 1u : 0);
-        content.in_use |= (e & PTE_P) && (e & PTE_A);
+        hash = (hash ^ (e & ~(PTE_A | PTE_D))) * HASH_FACTOR;
+        marks += e & (PTE_A | PTE_D);
+        walked |= e & e << 5; /* bit 5, A, where bit 0, P, is set too */
     }
-    content.hash |= 1;
-    return content;
+    return (struct content){hash | 1, marks, (walked & PTE_A) != 0};
 }
 
 static void look_at_table(struct cpt *c, struct table *t)
@@ -42,15 +41,15 @@ static void look_at_table(struct cpt *c, struct table *t)
     /* Only the guest clears A and D. */
     if (content.hash == t->content && content.marks >= t->marks) {
         t->unchanged++;
-        t->changing = 0;
+        t->changing = content.in_use ? t->changing / 2 : t->changing + (t->changing < LOOK_RARELY);
     } else {
         if (t->content)
             c->stats.changed_tables++;
         t->unchanged = 0;
         t->changing += t->changing < LOOK_RARELY;
-        t->next_look = c->epoch + t->changing;
         c->events++;
     }
+    t->next_look = c->epoch + t->changing;
     t->content = content.hash;
     t->marks = content.marks;
     if (!in_use)
@@ -77,6 +76,8 @@ static void look_at_tables(struct cpt *c)
     uint32_t looked = 0;
 
     sweep_nested_list(c);
+    if (c->settings.policy.kind == POLICY_STATIC) /* it promotes nothing */
+        return;
     for (uint32_t i = *at, next; i != CPT_NONE && looked < TABLES_PER_INTERVAL; i = next) {
         struct table *t = &c->table[i];
         next = t->nested_next;

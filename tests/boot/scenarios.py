@@ -3,13 +3,14 @@
 
 import dataclasses
 import pathlib
+import re
 import struct
 import typing
 
 from twofold import image
 
 GUESTS = image.GUESTS
-BENCHMARKS = ["exits", "touch", "churn", "mixed", "demand", "fork", "switch", "scan", "phases", "huge"]
+BENCHMARKS = ["exits", "touch", "churn", "mixed", "demand", "fork", "switch", "scan", "phases", "huge", "tables"]
 
 # Round trips that the emulated machine repeats exactly, in instructions.
 VMCALL_MAX = 150
@@ -67,29 +68,146 @@ def ended(seen, status):
 # --- the suite, with each EPT page size --------------------------------------------------------------------------
 
 
-def suite_vms(page):
+# The permission groups of `checks` store to tables for each case: where that traps, a sample of them is run.
+CHECKS_ARGS = {"nested": [], "compound": [("args", "every=7")], "shadow": [("args", "every=61")]}
+
+
+def suite_vms(page, paging="nested", *keys):
     memory = "1G" if page == "1g" else "128M"
-    return [guest(n, ("memory", memory), ("ept_page", page), ("time_limit", "600s")) for n in BENCHMARKS + ["checks"]]
+    common = [("memory", memory), ("ept_page", page), ("paging", paging), ("trace", "0"), ("time_limit", "600s"), *keys]
+    return [guest(n, *common) for n in BENCHMARKS] + [guest("checks", *common, *CHECKS_ARGS[paging])]
+
+
+def suite_ends(seen):
+    results = [ended(seen, 0)]
+    results += [ends_as(seen, n, "exit", 1) for n in BENCHMARKS + ["checks"]]
+    bench = {(r["bench"], r["phase"]): r for r in seen.records("bench")}
+    for name in BENCHMARKS:
+        names = [n for n, phase in bench if n.split(".")[0] == name and phase == "steady"]
+        good = names and all(bench[n, "steady"]["ok"] and bench[n, "steady"]["ops"] > 0 and
+                             bench[n, "steady"]["ticks"] > 0 for n in names)
+        results.append(expect(f"{name} has steady records that are ok", good, f"they are {names}"))
+    text = b"".join(seen.guest_bytes("checks").splitlines(True))
+    results.append(expect("no group of checks is skipped", b"21 groups, 0 skipped" in text, "some are"))
+    return results, bench
 
 
 def check_suite(page):
     def check(seen):
-        results = [ended(seen, 0)]
-        results += [ends_as(seen, n, "exit", 1) for n in BENCHMARKS + ["checks"]]
-        bench = {(r["bench"], r["phase"]): r for r in seen.records("bench")}
-        for name in BENCHMARKS:
-            names = [n for n, phase in bench if n.split(".")[0] == name and phase == "steady"]
-            good = names and all(bench[n, "steady"]["ok"] and bench[n, "steady"]["ops"] > 0 and
-                                 bench[n, "steady"]["ticks"] > 0 for n in names)
-            results.append(expect(f"{name} has steady records that are ok", good, f"they are {names}"))
+        results, bench = suite_ends(seen)
         references = bench.get(("touch", "steady"), {}).get("walk_refs")
         results.append(expect(f"a walk takes {WALK_REFERENCES[page]} references",
                               references == WALK_REFERENCES[page], f"audited: {references}"))
         results += round_trips(bench)
-        text = b"".join(seen.guest_bytes("checks").splitlines(True))
-        results.append(expect("no group of checks is skipped", b"19 groups, 0 skipped" in text, "some are"))
         return results
     return check
+
+
+# --- shadow and compound paging ----------------------------------------------------------------------------------
+
+
+def exits_but_the_timer(record):
+    return record.get("exits", -1) - record.get("exits_by", {}).get("preemption_timer", 0)
+
+
+def check_shadow(seen):
+    results, bench = suite_ends(seen)
+    touch = bench.get(("touch", "steady"), {})
+    results.append(expect("a walk takes 4 references", touch.get("walk_refs") == 4, f"audited: {touch}"))
+    results.append(expect("nothing is demoted", all(r["demotions"] == 0 for r in bench.values()), "something is"))
+    churn = bench.get(("churn", "steady"), {})
+    results.append(expect("table writes trap", churn.get("pt_writes_trapped", 0) >= 2 * churn.get("ops", 1),
+                          f"churn: {churn}"))
+    return results
+
+
+def check_compound(seen):
+    results, bench = suite_ends(seen)
+    steady = {name: r for (name, phase), r in bench.items() if phase == "steady"}
+    touch = steady.get("touch", {})
+    results.append(expect("touch: SHADOW, 4 references", touch.get("walk_refs") == 4, f"audited: {touch}"))
+    results.append(expect("touch: no exits", exits_but_the_timer(touch) <= touch.get("ops", 0) / 1000,
+                          f"exits: {touch.get('exits_by')}"))
+    churn = steady.get("churn", {})
+    results.append(expect("churn: no more exits than nested", exits_but_the_timer(churn) <= churn.get("ops", 0) / 1000,
+                          f"exits: {churn.get('exits_by')}"))
+    mixed = steady.get("mixed", {})
+    share = mixed.get("walks_by", {})
+    results.append(expect("mixed: stable regions walk nodes, and hardly any store traps",
+                          mixed.get("walk_refs", 99) < WALK_REFERENCES["4k"] and share.get("nested") == 0 and
+                          mixed.get("pt_writes_trapped", 1 << 30) < mixed.get("ops", 0) / 1000, f"mixed: {mixed}"))
+    phases = steady.get("phases", {})
+    results.append(expect("phases: regions come back after each burst",
+                          phases.get("promotions", 0) >= 6 and phases.get("demotions", 0) >= 6 and
+                          phases.get("walks_by", {}).get("shadow", 0) > 900, f"phases: {phases}"))
+    small = all(r["node_bytes"] <= 0.004 * r["mapped_bytes"] for r in (touch, phases) if r)
+    results.append(expect("shadow memory is below 0.4 % of what it maps", small, f"{touch}, {phases}"))
+    stats = {r["vm"]: r for r in seen.records("stats")}
+    states = stats.get("touch", {}).get("state_ticks", {})
+    results.append(expect("touch spends its time in SHADOW", states.get("shadow", 0) > 9 * states.get("nested", 1),
+                          f"states: {states}"))
+    return results
+
+
+# Instructions that single steps of page-table work may take, with nodes and EPT.
+COSTS = {"tables.write": 600, "tables.sync": 500, "tables.cr3": 250, "tables.fault": 60}
+BURST_MAX = 9000
+PROMOTION_MAX = 12000
+
+
+def costs_vms():
+    keys = [("memory", "128M"), ("ept_page", "4k"), ("time_limit", "120s")]
+    return [
+        ("compound", [("image", "tables.elf"), ("policy", "static"), ("args", "rounds=4"), *keys]),
+        ("free", [("image", "tables.elf"), ("args", "ops=4"), *keys]),
+        ("levels", [("image", "touch.elf"), ("policy", "static"), ("switch_level", "2"), *keys]),
+        ("threshold", [("image", "mixed.elf"), ("policy", "threshold"), *keys]),
+        ("little", [("image", "touch.elf"), ("shadow_memory", "64K"), *keys]),
+        ("trace", [("image", "phases.elf"), ("trace", "4096"), *keys]),
+        ("modes", [("image", "modes.elf"), ("ept_page", "4k")]),
+    ]
+
+
+def check_costs(seen):
+    records = {(r["vm"], r["bench"], r["phase"]): r for r in seen.records("bench")}
+    results = [ended(seen, 0)]
+    results += [ends_as(seen, vm, "exit", 1) for vm, _ in costs_vms()]
+    # The mean of a step holds an end of the profiler's interval now and then; the guest also prints the least.
+    least = {}
+    for line in seen.guest_bytes("compound").decode().splitlines():
+        if match := re.fullmatch(r"least bench=(\S+) ticks=(\d+)", line):
+            least[match[1]] = int(match[2])
+    for name, most in COSTS.items():
+        cost = least.get(name)
+        results.append(expect(f"{name}: at most {most} instructions", cost and cost <= most, f"it takes {cost}"))
+    burst = records.get(("free", "tables.burst", "steady"))
+    cost = burst["ticks"] / burst["ops"] if burst else None
+    results.append(expect(f"a burst in a demoted region: at most {BURST_MAX} instructions",
+                          burst and cost <= BURST_MAX, f"it takes {cost}"))
+    # Levels 4 and 3 are walked in nodes, by 1-GiB EPT pages; 2 and 1 in the guest's tables: 2 * 3 + 2 * 5 + 4.
+    levels = records.get(("levels", "touch", "steady"), {})
+    results.append(expect("a switch at level 2 takes 20 references", levels.get("walk_refs") == 20,
+                          f"audited: {levels.get('walk_refs')}"))
+    mixed = records.get(("threshold", "mixed", "steady"), {})
+    results.append(expect("the policy threshold demotes what changes",
+                          mixed.get("pt_writes_trapped", 1 << 30) < mixed.get("ops", 0) / 100, f"mixed: {mixed}"))
+    stats = {r["vm"]: r for r in seen.records("stats")}
+    little = stats.get("little", {})
+    results.append(expect("too little memory for nodes ends in nested handling",
+                          little.get("evictions", 0) > 0 and little.get("nodes_shadow", 99) <= 8, f"{little}"))
+    events = {r["event"] for r in seen.records("trace") if r["vm"] == "trace"}
+    results.append(expect("the trace tells of promotions, demotions, roots, syncs and stores",
+                          {"promote", "demote", "root", "sync", "write"} <= events, f"it has {events}"))
+    results.append(has(seen, "regions of the root that runs:"))
+    return results
+
+
+def check_stress(seen):
+    results, _ = suite_ends(seen)
+    stats = {r["vm"]: r for r in seen.records("stats")}
+    forced = sum(r.get("promotions", 0) + r.get("demotions", 0) for r in stats.values())
+    results.append(expect("thousands of changes are forced", forced > 2000, f"there are {forced}"))
+    return results
 
 
 def round_trips(bench):
@@ -333,6 +451,11 @@ def older(name, *phrases, unrestricted=True, **more):
 ALL = [
     *(Scenario(f"suite-{page}", check_suite(page), suite_vms(page), guest_files(*BENCHMARKS, "checks"), limit=600)
       for page in ("4k", "2m", "1g")),
+    *(Scenario(f"{paging}-{page}", check, suite_vms(page, paging), guest_files(*BENCHMARKS, "checks"), limit=900)
+      for paging, check in (("compound", check_compound), ("shadow", check_shadow)) for page in ("4k", "2m")),
+    Scenario("stress", check_stress, suite_vms("4k", "compound", ("stress", "25")), guest_files(*BENCHMARKS, "checks"),
+             limit=900),
+    Scenario("costs", check_costs, costs_vms(), guest_files("tables", "touch", "mixed", "phases", "modes"), limit=300),
     older("lynnfield", "no unrestricted guest; going without", unrestricted=False,
           cpu_model="corei5_lynnfield_750"),
     older("sandy-bridge", cpu_model="corei7_sandy_bridge_2600k"),

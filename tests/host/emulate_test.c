@@ -93,7 +93,25 @@ static bool write_memory(void *context, enum insn_segment segment, uint64_t offs
     return true;
 }
 
-static const struct emulate_memory memory = {NULL, read_memory, write_memory};
+/* Refuses the first time after `contend` is set: another processor was faster. */
+static bool contend;
+
+static enum emulate_result exchange_memory(void *context, enum insn_segment segment,
+                                           uint64_t offset, const void *from, const void *to,
+                                           unsigned bytes)
+{
+    uint8_t now[16];
+
+    if (contend) {
+        contend = false;
+        return EMULATE_AGAIN;
+    }
+    if (!read_memory(context, segment, offset, now, bytes) || memcmp(now, from, bytes) != 0)
+        return EMULATE_FAULT; /* nobody else writes: what was read must be there */
+    return write_memory(context, segment, offset, to, bytes) ? EMULATE_DONE : EMULATE_FAULT;
+}
+
+static const struct emulate_memory memory = {NULL, read_memory, write_memory, exchange_memory};
 
 /* AF is undefined after logic operations, all but CF after BT and its kin. */
 static uint64_t defined_flags(const struct insn *insn)

@@ -64,15 +64,15 @@ static uint64_t random_entry(struct machine *m, unsigned frame)
     bool large = one_in(chance, 8);
     uint64_t e = random_target(m, frame, large);
 
-    e |= one_in(chance, 10) ? 0 : PTE_P;
-    e |= one_in(chance, 5) ? 0 : PTE_W;
-    e |= one_in(chance, 4) ? 0 : PTE_U;
-    e |= one_in(chance, 2) ? PTE_A : 0;
-    e |= one_in(chance, 2) ? PTE_D : 0;
-    e |= large ? PTE_PS : 0;
-    e |= one_in(chance, 8) ? PTE_G : 0;
-    e |= one_in(chance, 8) ? PTE_NX : 0;
-    e |= one_in(chance, 20) ? PTE_PWT | PTE_PCD : 0;
+    e |= !one_in(chance, 10) * PTE_P;
+    e |= !one_in(chance, 5) * PTE_W;
+    e |= !one_in(chance, 4) * PTE_U;
+    e |= one_in(chance, 2) * PTE_A;
+    e |= one_in(chance, 2) * PTE_D;
+    e |= large * PTE_PS;
+    e |= one_in(chance, 8) * PTE_G;
+    e |= one_in(chance, 8) * PTE_NX;
+    e |= one_in(chance, 20) * (PTE_PWT | PTE_PCD);
     return e;
 }
 
@@ -95,12 +95,13 @@ struct step {
     uint64_t stored, value; /* stored: guest-physical, ~0 for none */
 };
 
-static const unsigned slots_used[] = {0, 1, 2, 511};
-#define WORDS (HOT_FRAMES * ARRAY_SIZE(slots_used))
+static const unsigned slots_used[4] = {0, 1, 2, 511};
+#define SLOTS 4u
+#define WORDS (HOT_FRAMES * SLOTS)
 
 static unsigned word_of(unsigned i)
 {
-    return i / ARRAY_SIZE(slots_used) * PT_ENTRIES + slots_used[i % ARRAY_SIZE(slots_used)];
+    return i / SLOTS * PT_ENTRIES + slots_used[i % SLOTS];
 }
 
 static uint64_t gpa_of_word(unsigned word)
