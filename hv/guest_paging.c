@@ -220,9 +220,9 @@ void guest_paging_print_json(const struct vm *vm)
                    (ull)s->syncs, (ull)s->dirtied, (ull)s->filled, (ull)s->promotions,
                    (ull)s->demotions, (ull)s->evictions);
     console_printf(", \"root_changes\": %llu, \"invalidations\": %llu, \"cr3_loads\": %llu, "
-                   "\"intervals\": %llu",
+                   "\"intervals\": %llu, \"promotion_ticks_max\": %llu",
                    (ull)s->root_changes, (ull)s->invalidations, (ull)s->cr3_loads,
-                   (ull)s->intervals);
+                   (ull)s->intervals, (ull)s->promotion_ticks_max);
 }
 
 void guest_paging_print_trace(const struct vm *vm)

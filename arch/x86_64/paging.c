@@ -40,9 +40,15 @@ static unsigned host_ept_references(void *context, gpa_t at)
     return ept_references(context, at);
 }
 
+static uint64_t host_now(void *context)
+{
+    (void)context;
+    return rdtsc();
+}
+
 struct cpt_host arch_paging_host(struct vm *vm)
 {
-    return (struct cpt_host){vm, host_protect, host_invalidate, host_ept_references};
+    return (struct cpt_host){vm, host_protect, host_invalidate, host_ept_references, host_now};
 }
 
 unsigned arch_physical_bits(void)

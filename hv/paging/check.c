@@ -75,6 +75,30 @@ static uint32_t count_links(const struct cpt *c, const struct table *t, uint32_t
     return count;
 }
 
+/* Before anything follows the entry. */
+static bool leads_somewhere(const struct cpt *c, uint32_t n, uint64_t entry)
+{
+    enum cpt_format format = node_format(c, n);
+    uint64_t address = entry & PTE_ADDRESS;
+    uint64_t first = format == CPT_FORMAT_COMPOUND ? c->node_window + c->memory.node_offset
+                                                   : c->memory.node_base[format].v;
+
+    switch (entry_kind(entry)) {
+    case ENTRY_NODE:
+    case ENTRY_SPLIT:
+        if (address < first || address - first >= (uint64_t)c->memory.node_count[format]
+                                                      << PAGE_SHIFT)
+            return false;
+        const struct node *child = &c->node[node_at(c, format, address)];
+        return child->used && (child->table == CPT_NONE) == (entry_kind(entry) == ENTRY_SPLIT);
+    case ENTRY_SWITCH:
+        return format == CPT_FORMAT_COMPOUND ||
+               (address & ~c->high_trap) >> PAGE_SHIFT < c->table_count;
+    default:
+        return true;
+    }
+}
+
 static const char *check_table_entry(const struct cpt *c, uint32_t n, unsigned slot, uint64_t entry,
                                      uint64_t e)
 {
@@ -107,6 +131,8 @@ static const char *check_entry(const struct cpt *c, uint32_t n, unsigned slot)
     bool is_leaf = kind == ENTRY_CLEAN || kind == ENTRY_DIRTY;
     const char *wrong = NULL;
 
+    if (!leads_somewhere(c, n, entry))
+        return "an entry leads to nothing that is there";
     if (is_leaf && node_format(c, n) == CPT_FORMAT_SHADOW)
         wrong = check_shadow_leaf(c, n, entry);
     if (wrong || node->table == CPT_NONE)

@@ -53,6 +53,8 @@ struct cpt_host {
     void (*invalidate)(void *context);
     /* References that one access to `at` takes in EPT. */
     unsigned (*ept_references)(void *context, gpa_t at);
+    /* Ticks, for the statistics; may be NULL. */
+    uint64_t (*now)(void *context);
 };
 
 enum cpt_format { CPT_FORMAT_COMPOUND, CPT_FORMAT_SHADOW, CPT_FORMATS };
@@ -119,15 +121,16 @@ struct cpt_head {
 };
 
 struct cpt_stats {
-    uint64_t table_writes; /* trapped, whatever became of them */
-    uint64_t emulated;     /* of these, entries brought up to date after the store */
-    uint64_t syncs;        /* entries made at an access */
-    uint64_t dirtied;      /* clean entries made dirty at a write */
-    uint64_t filled;       /* nodes made */
-    uint64_t promotions;   /* nested-handled tables that became shadow-handled */
-    uint64_t demotions;    /* the other way */
-    uint64_t evictions;    /* demotions for lack of memory */
-    uint64_t root_changes; /* of state */
+    uint64_t table_writes;        /* trapped, whatever became of them */
+    uint64_t emulated;            /* of these, entries brought up to date after the store */
+    uint64_t syncs;               /* entries made at an access */
+    uint64_t dirtied;             /* clean entries made dirty at a write */
+    uint64_t filled;              /* nodes made */
+    uint64_t promotions;          /* nested-handled tables that became shadow-handled */
+    uint64_t demotions;           /* the other way */
+    uint64_t promotion_ticks_max; /* that one promotion took */
+    uint64_t evictions;           /* demotions for lack of memory */
+    uint64_t root_changes;        /* of state */
     uint64_t invalidations;
     uint64_t cr3_loads;      /* that exited */
     uint64_t changed_tables; /* nested-handled tables found changed at an interval's end: what

@@ -461,6 +461,21 @@ static void fill_compound_leaves(struct cpt *c, uint32_t n, const uint64_t *gues
     }
 }
 
+/* Level 1 of SHADOW, likewise; the page was cleared. */
+static void fill_shadow_leaves(struct cpt *c, uint32_t n, const uint64_t *guest)
+{
+    for (unsigned slot = 0; slot < PT_ENTRIES; slot++) {
+        uint64_t e = load_entry(guest + slot), value = 0;
+        if (!(e & PTE_P))
+            continue;
+        if ((e & c->reserved) && RULE(8))
+            value = fault_entry(c, e, 1);
+        else if ((e & PTE_A) || !RULE(9))
+            value = shadow_leaf(c, e, 1);
+        store(c, n, slot, value ? value : trap_entry(c, n, slot, e));
+    }
+}
+
 void node_fill(struct cpt *c, uint32_t n, const uint64_t *guest)
 {
     uint64_t *page = node_page(c, n);
@@ -471,6 +486,10 @@ void node_fill(struct cpt *c, uint32_t n, const uint64_t *guest)
     }
     for (unsigned slot = 0; slot < PT_ENTRIES; slot++)
         page[slot] = 0;
+    if (c->node[n].level == 1) {
+        fill_shadow_leaves(c, n, guest);
+        return;
+    }
     for (unsigned slot = 0; slot < PT_ENTRIES; slot++) {
         if (load_entry(guest + slot) & PTE_P)
             entry_sync(c, n, slot, false);

@@ -92,22 +92,25 @@ static bool mark(uint64_t *entry, uint64_t bits)
 }
 
 /*
- * The walk of a guest table that is write-protected for another root's sake had to set A or D, and
- * could not (SDM 3C 28.3.3.2: such a violation is a write, not of the final access). Which of the
- * two cannot be seen: first all A, which a processor may set at any time; when those are there it
- * was D.
+ * The walk of a guest table that is write-protected for another root's sake had to set A or D in
+ * the entry at `slot`, and could not (SDM 3C 28.3.3.2: such a violation is a write, not of the
+ * final access). Which of the two cannot be seen: first all A, which a processor may set at any
+ * time; when those are there it was D. An entry that is no longer on the way was met by a cached
+ * pointer, which the violation has invalidated.
  */
-__attribute__((noinline)) static enum cpt_result set_walk_bits(const struct cpt *c,
-                                                               const struct cpt_cpu *cpu, gva_t at)
+__attribute__((noinline)) static enum cpt_result
+set_walk_bits(const struct cpt *c, const struct cpt_cpu *cpu, gva_t at, gpa_t slot)
 {
     struct guest_path path = guest_path(c, cpu, at);
+    const uint64_t *wanted =
+        guest_table(c, slot.v >> PAGE_SHIFT) + slot.v % PAGE_SIZE / sizeof(uint64_t);
     bool marked = false;
 
     if (path.outside) /* by one of our windows: for the guest a table where there is no RAM */
         return CPT_NOT_RAM;
     for (unsigned i = 0; i < path.count; i++)
         marked |= mark(path.entry[i], PTE_A);
-    if (!marked && path.complete)
+    if (!marked && path.complete && (path.entry[path.count - 1] == wanted || !RULE(14)))
         mark(path.entry[path.count - 1], PTE_D);
     return CPT_RESUME;
 }
@@ -314,7 +317,7 @@ enum cpt_result cpt_ept_violation(struct cpt *c, struct cpt_cpu *cpu, struct cpt
             return CPT_RESUME;
         if (a->final)
             return table_write(c, cpu, a->gpa);
-        return frame_protected(c, frame) ? set_walk_bits(c, cpu, a->gva) : CPT_RESUME;
+        return frame_protected(c, frame) ? set_walk_bits(c, cpu, a->gva, a->gpa) : CPT_RESUME;
     }
     if (a->gpa.v >= c->trap_window)
         result = trapped(c, cpu, a);

@@ -63,6 +63,11 @@ static bool promote_entry(struct cpt *c, struct table *t, const struct link *lin
 {
     uint32_t parent = link->node;
     unsigned slot = link->slot;
+
+    if (node_format(c, parent) == CPT_FORMAT_SHADOW) { /* made when a root in SHADOW gets there */
+        entry_trap(c, parent, slot);
+        return true;
+    }
     uint32_t n = node_get(c, t, c->node[parent].level - 1u, node_format(c, parent));
 
     if (n == CPT_NONE)
@@ -82,6 +87,7 @@ static bool promote_entry(struct cpt *c, struct table *t, const struct link *lin
 bool table_promote(struct cpt *c, struct table *t)
 {
     bool complete = true;
+    uint64_t begun = c->host.now ? c->host.now(c->host.context) : 0;
 
     if (t->handling != HANDLING_NESTED)
         return true;
@@ -92,11 +98,11 @@ bool table_promote(struct cpt *c, struct table *t)
     t->busy++;
     for (uint32_t i = t->links; i != CPT_NONE && complete;) {
         const struct link *link = &c->link[i];
+        uint32_t next = link->next;
         uint64_t evictions = c->stats.evictions;
         if (entry_kind(node_page(c, link->node)[link->slot]) == ENTRY_SWITCH)
             complete = promote_entry(c, t, link) && t->handling == HANDLING_SHADOW;
-        i = c->stats.evictions == evictions ? link->next
-                                            : t->links; /* the list may be another now */
+        i = c->stats.evictions == evictions ? next : t->links; /* the list may be another now */
     }
     t->busy--;
     c->events++;
@@ -104,6 +110,10 @@ bool table_promote(struct cpt *c, struct table *t)
         c->stats.promotions++;
         c->head.changes++;
         trace_add(c->trace, TRACE_PROMOTE, t->gfn, t->level);
+        if (c->host.now) {
+            uint64_t took = c->host.now(c->host.context) - begun;
+            c->stats.promotion_ticks_max = max_u64(c->stats.promotion_ticks_max, took);
+        }
     }
     if (!complete && t->handling == HANDLING_SHADOW)
         table_demote(

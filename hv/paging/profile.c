@@ -10,8 +10,9 @@
     64u /* nodes that a root has not been walked by for so long are given up */
 #define TABLES_PER_INTERVAL 64u /* looked at in one interval, each 512 entries */
 #define YOUNG_ROOT          8u  /* intervals */
-#define LOOK_RARELY         16u /* intervals: the longest that a table that keeps changing is left alone \
-                                 */
+#define LOOK_RARELY                                                                                \
+    16u /* intervals: the longest that a table that keeps changing is left alone                   \
+         */
 #define HASH_FACTOR 0x9e3779b97f4a7c15ull
 
 struct content {

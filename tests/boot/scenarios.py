@@ -195,6 +195,9 @@ def check_costs(seen):
     little = stats.get("little", {})
     results.append(expect("too little memory for nodes ends in nested handling",
                           little.get("evictions", 0) > 0 and little.get("nodes_shadow", 99) <= 8, f"{little}"))
+    promotion = stats.get("trace", {}).get("promotion_ticks_max")
+    results.append(expect(f"a promotion of a full table: at most {PROMOTION_MAX} instructions",
+                          promotion and promotion <= PROMOTION_MAX, f"it takes {promotion}"))
     events = {r["event"] for r in seen.records("trace") if r["vm"] == "trace"}
     results.append(expect("the trace tells of promotions, demotions, roots, syncs and stores",
                           {"promote", "demote", "root", "sync", "write"} <= events, f"it has {events}"))

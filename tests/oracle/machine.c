@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "hv/paging/internal.h"
+
 #define EXITS_MAX 64u /* for one access: more is an endless loop */
 
 void machine_wrong(struct machine *m, const char *format, ...)
@@ -603,6 +605,14 @@ void machine_invlpg(struct machine *m, unsigned i, uint64_t gva)
     m->invlpg[i][n].pcid = cpu->pcid;
 }
 
+bool machine_node_used(const struct machine *m, enum cpt_format format, unsigned n)
+{
+    const struct cpt *c = m->cpt;
+    uint32_t first = format == CPT_FORMAT_COMPOUND ? 0 : c->memory.node_count[CPT_FORMAT_COMPOUND];
+
+    return n < c->memory.node_count[format] && c->node[first + n].used;
+}
+
 /* --- making it -------------------------------------------------------------------------------- */
 
 static bool protect(void *context, gpa_t page, bool protect_it)
@@ -677,7 +687,7 @@ void machine_reset(struct machine *m)
     m->reuse = !one_in(chance, 4);
     m->trace = (struct trace){.event = m->events, .size = ARRAY_SIZE(m->events)};
 
-    struct cpt_host host = {m, protect, invalidate, references};
+    struct cpt_host host = {m, protect, invalidate, references, NULL};
     struct cpt_memory memory = {
         .nodes = {m->nodes[0], m->nodes[1]},
         .node_base = {hpa(0), hpa(NODE_HPA)},

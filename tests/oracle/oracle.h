@@ -145,6 +145,8 @@ void machine_destroy(struct machine *m);
 void machine_reset(struct machine *m);
 /* Carry out an access of `cpu` by the hypervisor's rules; a store writes `value` (8 bytes,
  * aligned). */
+/* Whether the n-th node of a format is in use. */
+bool machine_node_used(const struct machine *m, enum cpt_format format, unsigned n);
 /* A hot frame's content. */
 uint64_t *machine_frame(const struct machine *m, unsigned frame);
 struct outcome machine_access(struct machine *m, unsigned cpu, uint64_t gva, unsigned access,

@@ -298,6 +298,41 @@ static void change_registers(struct machine *m)
     machine_refresh(m, i);
 }
 
+static void forget_line(void *context, const char *text)
+{
+    unsigned *lines = context;
+
+    *lines += text[0] != '\0';
+}
+
+/* What people see must hold together, and change nothing. */
+static void ask(struct machine *m)
+{
+    unsigned i = below(&m->chance, PROCESSORS), lines = 0;
+    const struct cpt_cpu *cpu = &m->cpu[i].cpt;
+    struct cpt_audit audit;
+    uint64_t cr3[4];
+
+    if (cpt_audit(m->cpt, cpu, (gva_t){random_gva(m)}, &audit)) {
+        bool alone = cpu->state == CPT_SHADOW && audit.switched == 0;
+        unsigned most = alone ? m->levels + 2 : m->levels * 5 + 4;
+        if (audit.references == 0 || audit.references > most || audit.switched > m->levels)
+            machine_wrong(m, "%s: %u references, switched at %u", cpt_state_name(cpu->state),
+                          audit.references, audit.switched);
+        if ((cpu->state == CPT_NESTED) != (audit.switched == m->levels))
+            machine_wrong(m, "%s, but switched at level %u", cpt_state_name(cpu->state),
+                          audit.switched);
+    }
+    struct cpt_counts counts = cpt_count(m->cpt);
+    if (counts.nodes[0] > NODES_MAX || counts.nodes[1] > NODES_MAX)
+        machine_wrong(m, "more nodes than there are");
+    cpt_print_map(m->cpt, cpu, forget_line, &lines);
+    if (lines == 0 && cpu->state == CPT_NESTED)
+        machine_wrong(m, "a map of nothing");
+    if (cpt_hot_nested_roots(m->cpt, cr3, 4) > counts.roots[CPT_NESTED])
+        machine_wrong(m, "more hot roots than there are");
+}
+
 static void one_step(struct machine *m)
 {
     struct step s = {.stored = ~0ull};
@@ -314,6 +349,8 @@ static void one_step(struct machine *m)
     case 2:
         if (one_in(&m->chance, 3))
             flush_global(m);
+        else if (one_in(&m->chance, 4))
+            ask(m);
         break;
     case 3: {
         unsigned i = below(&m->chance, PROCESSORS);
