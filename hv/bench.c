@@ -82,9 +82,9 @@ static uint64_t modelled_cost(const struct vm *vm)
     const struct bench *b = &vm->bench;
     const struct policy_settings *p = &vm->settings->policy;
     uint64_t exits = total(b->exits) * p->cost_exit;
-    uint64_t walks =
-        b->result.touches / THOUSAND * mean_references(b) * p->cost_reference +
-        b->result.touches % THOUSAND * mean_references(b) * p->cost_reference / THOUSAND;
+    uint64_t per_thousand = mean_references(b) * p->cost_reference; /* of touches */
+    uint64_t walks = b->result.touches / THOUSAND * per_thousand +
+                     b->result.touches % THOUSAND * per_thousand / THOUSAND;
 
     return hundredths(exits + walks, b->result.ops);
 }

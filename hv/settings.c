@@ -259,7 +259,7 @@ static bool read_bytes(struct parser *p, const char *name, const char *value, ui
 
 static bool read_memory(struct parser *p, const char *value)
 {
-    uint64_t bytes;
+    uint64_t bytes = 0;
 
     if (!read_bytes(p, "memory", value, &bytes))
         return false;
@@ -273,7 +273,7 @@ static bool read_memory(struct parser *p, const char *value)
 
 static bool read_shadow_memory(struct parser *p, const char *value)
 {
-    uint64_t bytes;
+    uint64_t bytes = 0;
 
     if (!read_bytes(p, "shadow_memory", value, &bytes))
         return false;

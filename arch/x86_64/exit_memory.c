@@ -172,20 +172,15 @@ static bool compound_violation(struct vcpu *vcpu, uint64_t qualification, gpa_t 
 
     no_trap_yet();
     paging_catch_up(vcpu);
-    switch (cpt_ept_violation(vcpu->vm->paging.cpt, &vcpu->cpt, &a)) {
-    case CPT_TABLE_WRITE:
+    enum cpt_result result = cpt_ept_violation(vcpu->vm->paging.cpt, &vcpu->cpt, &a);
+    if (result == CPT_TABLE_WRITE) {
         handled = exit_table_write(vcpu, &a);
-        break;
-    case CPT_NOT_RAM: /* a device behind a clean page of RAM's alias is where the guest's tables say
-                       */
-        handled = not_ram(vcpu, a.gpa, qualification, a.final);
-        break;
-    case CPT_FAULT:
-    case CPT_RESUME:
-        break;
+    } else {
+        if (result == CPT_NOT_RAM)
+            handled = not_ram(vcpu, a.gpa, qualification, a.final);
+        exit_redeliver();
     }
     paging_follow(vcpu);
-    exit_redeliver();
     return handled;
 }
 
@@ -251,7 +246,7 @@ bool exit_shadow_page_fault(struct vcpu *vcpu)
     case CPT_RESUME:
         break;
     }
-    paging_follow(vcpu);
     exit_redeliver();
+    paging_follow(vcpu);
     return handled;
 }

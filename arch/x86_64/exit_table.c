@@ -69,7 +69,7 @@ static bool store_read(void *context, enum insn_segment segment, uint64_t offset
     if (!from)
         return guest_read(s->vcpu, at, to, bytes, guest_access_rights(), &s->fault);
     if (bytes == 8)
-        *(uint64_t *)to = *(const volatile uint64_t *)from;
+        *(uint64_t *)to = *(const volatile uint64_t *)(const void *)from;
     else
         __builtin_memcpy(to, from, bytes);
     return true;
@@ -89,13 +89,13 @@ static bool store_write(void *context, enum insn_segment segment, uint64_t offse
         *(volatile uint8_t *)to = *(const uint8_t *)from;
         break;
     case 2:
-        *(volatile uint16_t *)to = *(const uint16_t *)from;
+        *(volatile uint16_t *)(void *)to = *(const uint16_t *)from;
         break;
     case 4:
-        *(volatile uint32_t *)to = *(const uint32_t *)from;
+        *(volatile uint32_t *)(void *)to = *(const uint32_t *)from;
         break;
     case 8:
-        *(volatile uint64_t *)to = *(const uint64_t *)from;
+        *(volatile uint64_t *)(void *)to = *(const uint64_t *)from;
         break;
     default:
         __builtin_memcpy(to, from, bytes);
@@ -138,24 +138,24 @@ static enum emulate_result store_exchange(void *context, enum insn_segment segme
     }
     case 2: {
         uint16_t old = *(const uint16_t *)from;
-        equal = __atomic_compare_exchange_n((uint16_t *)place, &old, *(const uint16_t *)to, false,
-                                            __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+        equal = __atomic_compare_exchange_n((uint16_t *)(void *)place, &old, *(const uint16_t *)to,
+                                            false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
         break;
     }
     case 4: {
         uint32_t old = *(const uint32_t *)from;
-        equal = __atomic_compare_exchange_n((uint32_t *)place, &old, *(const uint32_t *)to, false,
-                                            __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+        equal = __atomic_compare_exchange_n((uint32_t *)(void *)place, &old, *(const uint32_t *)to,
+                                            false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
         break;
     }
     case 8: {
         uint64_t old = *(const uint64_t *)from;
-        equal = __atomic_compare_exchange_n((uint64_t *)place, &old, *(const uint64_t *)to, false,
-                                            __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+        equal = __atomic_compare_exchange_n((uint64_t *)(void *)place, &old, *(const uint64_t *)to,
+                                            false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
         break;
     }
     case 16:
-        equal = swap_pair((uint64_t *)place, from, to);
+        equal = swap_pair((uint64_t *)(void *)place, from, to);
         break;
     default:
         return EMULATE_FAULT;
@@ -184,7 +184,16 @@ _Static_assert(INSN_BYTES_MAX <= sizeof(((struct code *)0)->bytes), "an instruct
 static struct recent {
     struct code code;
     struct insn insn;
+    bool plain; /* is_plain_store(insn) */
 } recent[RECENT];
+
+/* MOV of 64 bits to [register + displacement], which most stores to tables are. */
+static bool is_plain_store(const struct insn *insn)
+{
+    return insn->op == INSN_MOV && insn->to_memory && insn->size == 8 && insn->base < GPR_COUNT &&
+           insn->base != GPR_RSP && insn->index == INSN_NO_REGISTER && insn->segment < INSN_FS &&
+           insn->address_size == 8 && !(insn->source == INSN_REGISTER && insn->reg == GPR_RSP);
+}
 
 static struct recent *recent_at(uint64_t rip)
 {
@@ -212,6 +221,7 @@ static const struct insn *decode_recent(uint64_t rip, const struct code *code)
     if (!decode(code->bytes, code->count, DECODE_64, &r->insn))
         return NULL;
     r->code = *code;
+    r->plain = is_plain_store(&r->insn);
     return &r->insn;
 }
 
@@ -256,18 +266,6 @@ static enum emulate_result carry_out(struct store *s, const struct insn *insn, u
     } while (result == EMULATE_AGAIN && insn_is_string(insn) && rounds++ < STRING_ROUNDS_MAX &&
              in_page(s, gva(s->vcpu->gpr[GPR_RDI]), insn->size));
     return result;
-}
-
-/* MOV of 64 bits to an entry, which most stores to tables are: the exit has told the address. */
-static bool plain_store(const struct vcpu *vcpu, const struct insn *insn, gva_t at, uint64_t *value)
-{
-    if (insn->op != INSN_MOV || !insn->to_memory || insn->size != 8 || !is_aligned(at.v, 8))
-        return false;
-    if (insn->source == INSN_IMMEDIATE)
-        *value = insn->immediate;
-    else
-        *value = insn->reg == GPR_RSP ? vmread(VMCS_GUEST_RSP) : vcpu->gpr[insn->reg];
-    return true;
 }
 
 /* --- steps ------------------------------------------------------------------------------------ */
@@ -402,6 +400,7 @@ __attribute__((noinline)) static bool write_at_large(struct vcpu *vcpu, const st
     /* The delivery of an event, or a mode in which tables are not shadowed: let the guest do it. */
     if ((vmread32(VMCS_IDT_VECTORING) & INTERRUPTION_VALID) || guest_code_mode() != DECODE_64) {
         cpt_give_up(vcpu->vm->paging.cpt, a->gpa);
+        exit_redeliver();
         return true;
     }
     fetch(vcpu, rip, &code);
@@ -414,20 +413,26 @@ __attribute__((noinline)) static bool write_at_large(struct vcpu *vcpu, const st
     return true;
 }
 
-/* MOV of 64 bits to an entry, by code that was here lately: most stores to tables. */
+/*
+ * A plain store, by code that was here lately. The exit tells the address of what it was about,
+ * which is the store's own only where it is the operand's: a store across pages may exit for its
+ * second part.
+ */
 static bool plain_write(struct vcpu *vcpu, const struct cpt_access *a, uint64_t rip)
 {
     const struct recent *r = recent_at(rip);
+    const struct insn *insn = &r->insn;
     const uint8_t *bytes = cpt_guest_byte(vcpu->vm->paging.cpt, &vcpu->cpt, gva(rip));
-    uint64_t value;
 
     if (!bytes || rip % PAGE_SIZE > PAGE_SIZE - sizeof(r->code.bytes) || !same_code(r, bytes) ||
-        !plain_store(vcpu, &r->insn, a->gva, &value))
+        !r->plain || !is_aligned(a->gva.v, sizeof(uint64_t)) ||
+        vcpu->gpr[insn->base] + (uint64_t)insn->displacement != a->gva.v)
         return false;
+    uint64_t value = insn->source == INSN_IMMEDIATE ? insn->immediate : vcpu->gpr[insn->reg];
     uint64_t *entry = guest_ram_at(&vcpu->vm->ram, a->gpa, sizeof(value));
     __atomic_store_n(entry, value, __ATOMIC_RELEASE);
     cpt_written(vcpu->vm->paging.cpt, a->gpa, sizeof(value));
-    exit_advance(rip + r->insn.length);
+    exit_advance(rip + insn->length);
     return true;
 }
 

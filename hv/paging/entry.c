@@ -188,8 +188,12 @@ static void count_leaf(struct cpt *c, struct node *node, uint64_t entry)
     uint64_t frame = frame_of_host(c, entry, node->level);
     uint64_t last = frame + (pt_span(node->level) >> PAGE_SHIFT) - 1;
 
-    if (node->level == 1 && c->writable_count[frame] != COUNT_STICKS)
-        c->writable_count[frame]++;
+    if (node->level == 1) {
+        c->writer[frame] =
+            (uint16_t)((uint32_t)(node - c->node) - c->memory.node_count[CPT_FORMAT_COMPOUND]);
+        if (c->writable_count[frame] != COUNT_STICKS)
+            c->writable_count[frame]++;
+    }
     if (frame < node->low)
         node->low = frame;
     if (last > node->high)
@@ -270,33 +274,50 @@ void entry_open(struct cpt *c, uint32_t n, unsigned slot)
         store(c, n, slot, (old & ~ENTRY_KIND_MASK) | PTE_W | kind_bits(ENTRY_DIRTY));
 }
 
+/* Clear W in the leaves of one node that map the frame at `host`; returns how many of level 1 there
+ * were. */
+static unsigned node_protect(struct cpt *c, uint32_t n, uint64_t host)
+{
+    struct node *node = &c->node[n];
+    uint64_t *page = node_page(c, n);
+    uint64_t span_mask = ~(pt_span(node->level) - 1) & PTE_ADDRESS;
+    uint64_t looked_at = span_mask | ENTRY_KIND_MASK | PTE_W;
+    uint64_t wanted = (host & span_mask) | kind_bits(ENTRY_DIRTY) | PTE_W;
+    unsigned found = 0;
+
+    for (const uint64_t *at = page; at < page + PT_ENTRIES; at++) {
+        if (__builtin_expect((*at & looked_at) != wanted, 1))
+            continue;
+        unsigned slot = (unsigned)(at - page);
+        if (node->level > 1) { /* made anew, in smaller ones, at the next access */
+            store(c, n, slot, trap_entry(c, n, slot, 0));
+            continue;
+        }
+        store(c, n, slot, (page[slot] & ~(PTE_W | ENTRY_KIND_MASK)) | kind_bits(ENTRY_CLEAN));
+        found++;
+    }
+    return found;
+}
+
 void leaves_protect(struct cpt *c, uint64_t frame)
 {
     uint32_t first = c->memory.node_count[CPT_FORMAT_COMPOUND];
     unsigned left = c->writable_count[frame];
     uint64_t host = c->ram.base.v + (frame << PAGE_SHIFT);
+    uint32_t hint = first + c->writer[frame];
 
-    if (c->used_nodes[CPT_FORMAT_SHADOW] == 0)
-        return;
-    for (uint32_t n = first; n < c->nodes_total; n++) {
-        struct node *node = &c->node[n];
-        uint64_t *page = node_page(c, n);
+    /* Most frames have one such leaf, and the node that had it last has it still. */
+    if (left > 0 && hint < c->nodes_total && c->node[hint].used && c->node[hint].level == 1) {
+        unsigned found = node_protect(c, hint, host);
+        left -= left == COUNT_STICKS ? 0 : found;
+    }
+    for (uint32_t n = first; n < c->shadow_end; n++) {
+        const struct node *node = &c->node[n];
         if (!node->used || frame < node->low || frame > node->high ||
             (node->level == 1 && left == 0))
             continue;
-        uint64_t span = pt_span(node->level);
-        for (unsigned slot = 0; slot < PT_ENTRIES; slot++) {
-            if (entry_kind(page[slot]) != ENTRY_DIRTY || !(page[slot] & PTE_W) ||
-                leaf_base(page[slot], node->level) != (host & ~(span - 1)))
-                continue;
-            if (node->level > 1) { /* made anew, in smaller ones, at the next access */
-                store(c, n, slot, trap_entry(c, n, slot, 0));
-                continue;
-            }
-            store(c, n, slot, (page[slot] & ~(PTE_W | ENTRY_KIND_MASK)) | kind_bits(ENTRY_CLEAN));
-            if (left != COUNT_STICKS)
-                left--;
-        }
+        unsigned found = node_protect(c, n, host);
+        left -= left == COUNT_STICKS ? 0 : found;
     }
 }
 
@@ -454,10 +475,16 @@ enum sync_status entry_sync(struct cpt *c, uint32_t n, unsigned slot, bool follo
 static void fill_compound_leaves(struct cpt *c, uint32_t n, const uint64_t *guest)
 {
     uint64_t *page = node_page(c, n);
+    uint64_t settled = PTE_P | PTE_A | PTE_D; /* and in RAM's part of the addresses: as it is */
+    uint64_t odd = PTE_ADDRESS & ~(c->node_window - 1);
 
     for (unsigned slot = 0; slot < PT_ENTRIES; slot++) {
         uint64_t e = load_entry(guest + slot);
-        __atomic_store_n(page + slot, compound_level_1(c, n, slot, e), __ATOMIC_RELAXED);
+        uint64_t value =
+            e ? (e & (COPIED_LEAF | PTE_ADDRESS | settled)) | kind_bits(ENTRY_DIRTY) : 0;
+        if (__builtin_expect(e && ((e & settled) != settled || (e & odd)), 0))
+            value = compound_level_1(c, n, slot, e);
+        __atomic_store_n(page + slot, value, __ATOMIC_RELAXED);
     }
 }
 

@@ -42,7 +42,7 @@ size_t cpt_book_bytes(uint32_t nodes, uint64_t ram_bytes)
            rounded(links_for(nodes) * sizeof(struct link)) +
            rounded(tables_for(nodes) * sizeof(struct table)) +
            rounded(CPT_ROOTS * sizeof(struct root)) + 2 * rounded(CPT_HASH * sizeof(uint32_t)) +
-           rounded(bitmap_bytes(frames)) + rounded(frames);
+           rounded(bitmap_bytes(frames)) + rounded(frames) + rounded(frames * sizeof(uint16_t));
 }
 
 static void *take(uint8_t **at, size_t bytes)
@@ -129,6 +129,7 @@ struct cpt *cpt_create(const struct cpt_host *host, const struct cpt_memory *mem
     c->root_hash = take(&at, CPT_HASH * sizeof(uint32_t));
     c->is_protected = take(&at, bitmap_bytes(c->frames));
     c->writable_count = take(&at, c->frames);
+    c->writer = take(&at, c->frames * sizeof(uint16_t));
     make_lists(c);
     c->limbo = CPT_NONE;
     c->nested_tables = CPT_NONE;
@@ -317,6 +318,8 @@ static uint32_t node_alloc(struct cpt *c, enum cpt_format format)
     uint32_t n = c->free_node[format];
     c->free_node[format] = c->node[n].next;
     c->used_nodes[format]++;
+    if (format == CPT_FORMAT_SHADOW && n >= c->shadow_end)
+        c->shadow_end = n + 1;
     return n;
 }
 

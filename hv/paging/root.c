@@ -318,7 +318,7 @@ bool cpt_refresh(struct cpt *c, struct cpt_cpu *cpu)
 
 unsigned cpt_hot_nested_roots(const struct cpt *c, uint64_t *cr3, unsigned room)
 {
-    const struct root *best[8];
+    const struct root *best[8] = {NULL};
     unsigned count = 0;
 
     if (room > 8)
