@@ -12,6 +12,7 @@
 #define COPIED_LEAF  (COPIED_TABLE | PTE_PS | PTE_G | PTE_KEY) /* bit 7 of level 1 is PAT */
 #define COPIED_TRAP  (PTE_P | PTE_W | PTE_U | PTE_NX | PTE_KEY)
 
+#define FRAMES_2M_SHIFT (PAGE_SHIFT_2M - PAGE_SHIFT)
 #define COUNT_STICKS    255u
 #define TRAP_NODE_SHIFT PAGE_SHIFT_2M /* each node has 512 pages of the trap window */
 
@@ -194,6 +195,8 @@ static void count_leaf(struct cpt *c, struct node *node, uint64_t entry)
         if (c->writable_count[frame] != COUNT_STICKS)
             c->writable_count[frame]++;
     }
+    for (uint64_t f = frame; node->level > 1 && f <= last; f += 1u << FRAMES_2M_SHIFT)
+        c->large_leaves[f >> FRAMES_2M_SHIFT]++;
     if (frame < node->low)
         node->low = frame;
     if (last > node->high)
@@ -204,8 +207,12 @@ static void uncount_leaf(struct cpt *c, const struct node *node, uint64_t entry)
 {
     uint64_t frame = frame_of_host(c, entry, node->level);
 
+    uint64_t frames = pt_span(node->level) >> PAGE_SHIFT;
+
     if (node->level == 1 && c->writable_count[frame] != COUNT_STICKS)
         c->writable_count[frame]--;
+    for (uint64_t f = frame; node->level > 1 && f < frame + frames; f += 1u << FRAMES_2M_SHIFT)
+        c->large_leaves[f >> FRAMES_2M_SHIFT]--;
 }
 
 /* Store without care for what hangs on the old value, but for the counts of SHADOW's leaves. */
@@ -274,29 +281,42 @@ void entry_open(struct cpt *c, uint32_t n, unsigned slot)
         store(c, n, slot, (old & ~ENTRY_KIND_MASK) | PTE_W | kind_bits(ENTRY_DIRTY));
 }
 
-/* Clear W in the leaves of one node that map the frame at `host`; returns how many of level 1 there
- * were. */
+/* What leaves that map one frame writable look like in a node. */
+struct leaf_pattern {
+    uint64_t mask, value;
+    unsigned found;
+};
+
+static inline void leaf_protect(struct cpt *c, uint32_t n, uint64_t *page, unsigned slot,
+                                struct leaf_pattern *pattern)
+{
+    if (__builtin_expect((page[slot] & pattern->mask) != pattern->value, 1))
+        return;
+    pattern->found++;
+    if (c->node[n].level > 1) /* made anew, in smaller ones, at the next access */
+        store(c, n, slot, trap_entry(c, n, slot, 0));
+    else
+        store(c, n, slot, (page[slot] & ~(PTE_W | ENTRY_KIND_MASK)) | kind_bits(ENTRY_CLEAN));
+}
+
+/* Clear W in the leaves of one node that map the frame at `host`; returns how many there were. Four
+ * at a time: this is what a promotion takes most of its time for, beside filling. */
 static unsigned node_protect(struct cpt *c, uint32_t n, uint64_t host)
 {
-    struct node *node = &c->node[n];
     uint64_t *page = node_page(c, n);
-    uint64_t span_mask = ~(pt_span(node->level) - 1) & PTE_ADDRESS;
-    uint64_t looked_at = span_mask | ENTRY_KIND_MASK | PTE_W;
-    uint64_t wanted = (host & span_mask) | kind_bits(ENTRY_DIRTY) | PTE_W;
-    unsigned found = 0;
+    uint64_t span_mask = ~(pt_span(c->node[n].level) - 1) & PTE_ADDRESS;
+    struct leaf_pattern pattern = {
+        .mask = span_mask | ENTRY_KIND_MASK | PTE_W,
+        .value = (host & span_mask) | kind_bits(ENTRY_DIRTY) | PTE_W,
+    };
 
-    for (const uint64_t *at = page; at < page + PT_ENTRIES; at++) {
-        if (__builtin_expect((*at & looked_at) != wanted, 1))
-            continue;
-        unsigned slot = (unsigned)(at - page);
-        if (node->level > 1) { /* made anew, in smaller ones, at the next access */
-            store(c, n, slot, trap_entry(c, n, slot, 0));
-            continue;
-        }
-        store(c, n, slot, (page[slot] & ~(PTE_W | ENTRY_KIND_MASK)) | kind_bits(ENTRY_CLEAN));
-        found++;
+    for (unsigned slot = 0; slot < PT_ENTRIES; slot += 4) {
+        leaf_protect(c, n, page, slot, &pattern);
+        leaf_protect(c, n, page, slot + 1, &pattern);
+        leaf_protect(c, n, page, slot + 2, &pattern);
+        leaf_protect(c, n, page, slot + 3, &pattern);
     }
-    return found;
+    return pattern.found;
 }
 
 void leaves_protect(struct cpt *c, uint64_t frame)
@@ -304,6 +324,7 @@ void leaves_protect(struct cpt *c, uint64_t frame)
     uint32_t first = c->memory.node_count[CPT_FORMAT_COMPOUND];
     unsigned left = c->writable_count[frame];
     uint64_t host = c->ram.base.v + (frame << PAGE_SHIFT);
+    unsigned large = c->large_leaves[frame >> FRAMES_2M_SHIFT];
     uint32_t hint = first + c->writer[frame];
 
     /* Most frames have one such leaf, and the node that had it last has it still. */
@@ -311,10 +332,10 @@ void leaves_protect(struct cpt *c, uint64_t frame)
         unsigned found = node_protect(c, hint, host);
         left -= left == COUNT_STICKS ? 0 : found;
     }
-    for (uint32_t n = first; n < c->shadow_end; n++) {
+    for (uint32_t n = first; n < c->shadow_end && left + large > 0; n++) {
         const struct node *node = &c->node[n];
-        if (!node->used || frame < node->low || frame > node->high ||
-            (node->level == 1 && left == 0))
+        bool any = node->level == 1 ? left > 0 : large > 0;
+        if (!any || !node->used || frame < node->low || frame > node->high)
             continue;
         unsigned found = node_protect(c, n, host);
         left -= left == COUNT_STICKS ? 0 : found;
@@ -472,19 +493,29 @@ enum sync_status entry_sync(struct cpt *c, uint32_t n, unsigned slot, bool follo
 
 /* --- filling ---------------------------------------------------------------------------------- */
 
+/* The same by what is usual: a page of RAM that was used. */
+static inline uint64_t compound_usual(const struct cpt *c, uint32_t n, unsigned slot, uint64_t e,
+                                      uint64_t odd, uint64_t clean)
+{
+    uint64_t used = PTE_P | PTE_A;
+
+    if (__builtin_expect((e & (used | odd)) != used, 0))
+        return compound_level_1(c, n, slot, e);
+    return (e & (COPIED_LEAF | PTE_ADDRESS | PTE_A)) | PTE_D |
+           (e & PTE_D ? kind_bits(ENTRY_DIRTY) : clean);
+}
+
 static void fill_compound_leaves(struct cpt *c, uint32_t n, const uint64_t *guest)
 {
     uint64_t *page = node_page(c, n);
-    uint64_t settled = PTE_P | PTE_A | PTE_D; /* and in RAM's part of the addresses: as it is */
-    uint64_t odd = PTE_ADDRESS & ~(c->node_window - 1);
+    uint64_t odd = PTE_ADDRESS & ~(c->node_window - 1); /* no RAM, or reserved */
+    uint64_t clean = RULE(6) ? kind_bits(ENTRY_CLEAN) | c->alias_bit : kind_bits(ENTRY_DIRTY);
 
-    for (unsigned slot = 0; slot < PT_ENTRIES; slot++) {
-        uint64_t e = load_entry(guest + slot);
-        uint64_t value =
-            e ? (e & (COPIED_LEAF | PTE_ADDRESS | settled)) | kind_bits(ENTRY_DIRTY) : 0;
-        if (__builtin_expect(e && ((e & settled) != settled || (e & odd)), 0))
-            value = compound_level_1(c, n, slot, e);
-        __atomic_store_n(page + slot, value, __ATOMIC_RELAXED);
+    for (unsigned slot = 0; slot < PT_ENTRIES; slot += 4) { /* four at a time, as above */
+        page[slot] = compound_usual(c, n, slot, load_entry(guest + slot), odd, clean);
+        page[slot + 1] = compound_usual(c, n, slot + 1, load_entry(guest + slot + 1), odd, clean);
+        page[slot + 2] = compound_usual(c, n, slot + 2, load_entry(guest + slot + 2), odd, clean);
+        page[slot + 3] = compound_usual(c, n, slot + 3, load_entry(guest + slot + 3), odd, clean);
     }
 }
 

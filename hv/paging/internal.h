@@ -143,13 +143,15 @@ struct cpt {
     uint32_t nested_tables;
     uint32_t limbo; /* nodes that processors may still have cached pointers to */
     uint32_t used_nodes[CPT_FORMATS];
-    uint32_t shadow_end; /* nodes from here on have never been used */
+    uint32_t shadow_end;     /* nodes from here on have never been used */
     uint32_t risen_roots;    /* not NESTED */
     uint32_t used_tables[3]; /* by handling */
 
-    uint64_t *is_protected;  /* a bit a frame of RAM: shadow-handled */
-    uint16_t *writer;        /* SHADOW: of a frame, the node whose leaf mapped it writable last, by its index
-                                among SHADOW's; a hint */
+    uint64_t *is_protected; /* a bit a frame of RAM: shadow-handled */
+    uint16_t *writer; /* SHADOW: of a frame, the node whose leaf mapped it writable last, by its
+                         index among SHADOW's; a hint */
+    uint16_t
+        *large_leaves; /* SHADOW: of 2 MiB of frames, writable leaves above level 1 that map them */
     uint8_t *writable_count; /* SHADOW: a frame's writable level-1 leaves; 255 sticks */
 
     struct table *found; /* by the last violation of a protected page; never one that is free */

@@ -42,7 +42,8 @@ size_t cpt_book_bytes(uint32_t nodes, uint64_t ram_bytes)
            rounded(links_for(nodes) * sizeof(struct link)) +
            rounded(tables_for(nodes) * sizeof(struct table)) +
            rounded(CPT_ROOTS * sizeof(struct root)) + 2 * rounded(CPT_HASH * sizeof(uint32_t)) +
-           rounded(bitmap_bytes(frames)) + rounded(frames) + rounded(frames * sizeof(uint16_t));
+           rounded(bitmap_bytes(frames)) + rounded(frames) + rounded(frames * sizeof(uint16_t)) +
+           rounded((frames / PT_ENTRIES + 1) * sizeof(uint16_t));
 }
 
 static void *take(uint8_t **at, size_t bytes)
@@ -130,6 +131,7 @@ struct cpt *cpt_create(const struct cpt_host *host, const struct cpt_memory *mem
     c->is_protected = take(&at, bitmap_bytes(c->frames));
     c->writable_count = take(&at, c->frames);
     c->writer = take(&at, c->frames * sizeof(uint16_t));
+    c->large_leaves = take(&at, (c->frames / PT_ENTRIES + 1) * sizeof(uint16_t));
     make_lists(c);
     c->limbo = CPT_NONE;
     c->nested_tables = CPT_NONE;
