@@ -105,12 +105,12 @@ static void print_fraction(const char *name, uint64_t value, uint64_t scale, boo
 static void print_paging(const struct vm *vm)
 {
     const struct bench *b = &vm->bench;
+    uint64_t syncs = b->paging.syncs + b->paging.dirtied;
 
     console_printf(", \"pt_writes_trapped\": %llu, \"syncs\": %llu, \"promotions\": %llu, "
                    "\"demotions\": %llu, \"root_changes\": %llu",
-                   (ull)b->paging.table_writes, (ull)(b->paging.syncs + b->paging.dirtied),
-                   (ull)b->paging.promotions, (ull)b->paging.demotions,
-                   (ull)b->paging.root_changes);
+                   (ull)b->paging.table_writes, (ull)syncs, (ull)b->paging.promotions,
+                   (ull)b->paging.demotions, (ull)b->paging.root_changes);
     console_printf(", \"node_bytes\": %llu, \"mapped_bytes\": %llu", (ull)b->counts.node_bytes,
                    (ull)b->counts.mapped_bytes);
     bool sampled = b->ticks_sampled > 0 && b->references_sampled > 0;
