@@ -15,6 +15,7 @@ enum { UART_DATA, UART_IER, UART_FCR, UART_LCR, UART_MCR, UART_LSR, UART_MSR, UA
 #define LCR_8N1              0x03u
 #define LCR_DLAB             0x80u
 #define MCR_DTR_RTS          0x03u
+#define LSR_DATA_READY       0x01u
 #define LSR_THRE             0x20u
 #define LSR_TEMT             0x40u
 #define LSR_ABSENT           0xffu
@@ -117,4 +118,11 @@ void uart_flush(void)
 {
     if (present)
         wait_for(LSR_TEMT);
+}
+
+int uart_read(void)
+{
+    if (!present || !(read_register(UART_LSR) & LSR_DATA_READY))
+        return -1;
+    return read_register(UART_DATA);
 }

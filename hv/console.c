@@ -19,6 +19,18 @@ void console_add_sink(console_sink *sink)
     sinks[sink_count++] = sink;
 }
 
+static console_source *key_source;
+
+void console_set_source(console_source *source)
+{
+    key_source = source;
+}
+
+int console_read(void)
+{
+    return key_source ? key_source() : -1;
+}
+
 void console_write(const char *text, size_t len)
 {
     for (unsigned i = 0; i < sink_count; i++)

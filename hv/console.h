@@ -21,6 +21,11 @@ typedef void console_sink(const char *text, size_t len);
 #define CONSOLE_SINKS_MAX 4
 void console_add_sink(console_sink *sink);
 
+/* Where keys come from: the next byte, or -1. One source; without it console_read gives -1. */
+typedef int console_source(void);
+void console_set_source(console_source *source);
+int console_read(void);
+
 /* Bytes as they are, to all sinks. */
 void console_write(const char *text, size_t len);
 

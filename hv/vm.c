@@ -41,6 +41,16 @@ void vm_check_deadline(struct vm *vm)
     }
 }
 
+void vm_check_keys(const struct vm *vm)
+{
+    int key = console_read();
+
+    if (key == 's')
+        guest_paging_print(vm);
+    else if (key > ' ')
+        log_line("keys: s prints the statistics of the VM that runs");
+}
+
 void vm_check_devices(struct vm *vm)
 {
     if (vm->end != VM_RUNNING)

@@ -139,12 +139,14 @@ static bool exit_invalid_state(struct vcpu *vcpu)
 static bool exit_external_interrupt(struct vcpu *vcpu)
 {
     apic_interrupt_in_hypervisor((uint8_t)(vmread32(VMCS_EXIT_INTERRUPTION) & INTERRUPTION_VECTOR));
+    vm_check_keys(vcpu->vm);
     vm_check_deadline(vcpu->vm);
     return true;
 }
 
 static bool exit_preemption_timer(struct vcpu *vcpu)
 {
+    vm_check_keys(vcpu->vm);
     if (!vcpu->vm->paging.cpt) /* else when handling changes */
         bench_sample(vcpu);
     vm_check_deadline(vcpu->vm);

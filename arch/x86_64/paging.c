@@ -239,6 +239,7 @@ void paging_tick(struct vcpu *vcpu)
         return;
     paging_catch_up(vcpu);
     end_interval(vcpu);
+    vm_check_keys(vcpu->vm); /* where exits are so many that the timer never fires */
     if (vcpu->vm->settings->stress > 0) {
         cpt_stress(vcpu->vm->paging.cpt);
         paging_follow_now(vcpu);

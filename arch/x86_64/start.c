@@ -77,8 +77,10 @@ static void open_consoles(void)
     const struct handoff_framebuffer *fb = &handoff.framebuffer;
 
     has_serial = uart_init(acpi.has_uart ? &acpi.uart : &com1);
-    if (has_serial)
+    if (has_serial) {
         console_add_sink(uart_write);
+        console_set_source(uart_read);
+    }
     has_screen = fb->format != HANDOFF_PIXEL_NONE &&
                  screen_init(host_map_framebuffer(hpa(fb->base), fb->size), fb);
     if (has_screen)
