@@ -79,7 +79,8 @@ __attribute__((format(printf, 2, 3))) void vm_stop(struct vm *vm, const char *fo
 /* End the VM if its time limit has passed. */
 void vm_check_deadline(struct vm *vm);
 
-/* Keys that came on the console while the VM runs: 's' prints its paging statistics and region map. */
+/* Keys that came on the console while the VM runs: 's' prints its paging statistics and region map.
+ */
 void vm_check_keys(const struct vm *vm);
 
 /* Take over the end that a device of the VM has seen, if any. */
