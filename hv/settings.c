@@ -25,6 +25,7 @@
 #define INTERVAL_MIN_US     100u
 #define INTERVAL_MAX_US     10000000u
 #define COUNT_MAX           1000000u
+#define LEVELS_MAX          4u
 #define TRACE_DEFAULT       1024u
 #define TRACE_MAX           1048576u
 
@@ -47,8 +48,9 @@ typedef bool value_reader(struct parser *p, const char *value);
 
 struct key {
     const char *name;
-    value_reader *read;
+    value_reader *read; /* NULL: a number of 32 bits at `offset` of struct vm_settings */
     bool may_repeat;
+    uint32_t offset, least, most;
 };
 
 /* --- messages --------------------------------------------------------------------------------- */
@@ -333,71 +335,21 @@ static bool read_count(struct parser *p, const char *name, const char *value, ui
     return true;
 }
 
-static bool read_count32(struct parser *p, const char *name, const char *value, uint64_t least,
-                         uint64_t most, uint32_t *count)
-{
-    uint64_t number = 0;
-
-    if (!read_count(p, name, value, least, most, &number))
-        return false;
-    *count = (uint32_t)number;
-    return true;
-}
-
-static bool read_switch_level(struct parser *p, const char *value)
-{
-    return read_count32(p, "switch_level", value, 0, 4, &p->vm->policy.switch_level);
-}
-
-static bool read_demote_writes(struct parser *p, const char *value)
-{
-    return read_count32(p, "demote_writes", value, 1, COUNT_MAX, &p->vm->policy.demote_writes);
-}
-
-static bool read_promote_unchanged(struct parser *p, const char *value)
-{
-    return read_count32(p, "promote_unchanged", value, 1, COUNT_MAX,
-                        &p->vm->policy.promote_unchanged);
-}
-
-static bool read_quick_return(struct parser *p, const char *value)
-{
-    return read_count32(p, "quick_return", value, 0, COUNT_MAX, &p->vm->policy.quick_return);
-}
-
-static bool read_root_age(struct parser *p, const char *value)
-{
-    return read_count32(p, "root_age", value, 0, COUNT_MAX, &p->vm->policy.root_age);
-}
-
-static bool read_cost_exit(struct parser *p, const char *value)
-{
-    return read_count32(p, "cost_exit", value, 0, COUNT_MAX, &p->vm->policy.cost_exit);
-}
-
-static bool read_cost_reference(struct parser *p, const char *value)
-{
-    return read_count32(p, "cost_reference", value, 0, COUNT_MAX, &p->vm->policy.cost_reference);
-}
-
-static bool read_walk_ticks(struct parser *p, const char *value)
-{
-    return read_count32(p, "walk_ticks", value, 1, COUNT_MAX, &p->vm->policy.walk_ticks);
-}
-
-static bool read_walks_per_load(struct parser *p, const char *value)
-{
-    return read_count32(p, "walks_per_load", value, 0, COUNT_MAX, &p->vm->policy.walks_per_load);
-}
-
-static bool read_stress(struct parser *p, const char *value)
-{
-    return read_count32(p, "stress", value, 0, COUNT_MAX, &p->vm->stress);
-}
-
 static bool read_seed(struct parser *p, const char *value)
 {
     return read_count(p, "seed", value, 0, ~0ull, &p->vm->seed);
+}
+
+static bool read_trace(struct parser *p, const char *value)
+{
+    uint64_t events = 0;
+
+    if (!read_count(p, "trace", value, 0, TRACE_MAX, &events))
+        return false;
+    if (events & (events - 1))
+        return fail(p, "trace = %s: must be a power of two, or 0", value);
+    p->vm->trace = (uint32_t)events;
+    return true;
 }
 
 static bool read_ept_page(struct parser *p, const char *value)
@@ -438,47 +390,52 @@ static bool read_time_limit(struct parser *p, const char *value)
     return true;
 }
 
-/* --- lines ------------------------------------------------------------------------------------ */
-
-static const struct key global_keys[] = {
-    {"at_end", read_at_end, false},
-    {"without", read_without, false},
-    {"self_test", read_self_test, false},
-};
-
-static bool read_trace(struct parser *p, const char *value)
+static bool read_plain(struct parser *p, const struct key *key, const char *value)
 {
-    if (!read_count32(p, "trace", value, 0, TRACE_MAX, &p->vm->trace))
+    uint64_t count = 0;
+
+    if (!read_count(p, key->name, value, key->least, key->most, &count))
         return false;
-    if (p->vm->trace & (p->vm->trace - 1))
-        return fail(p, "trace = %s: must be a power of two, or 0", value);
+    uint32_t number = (uint32_t)count;
+    memcpy((char *)p->vm + key->offset, &number, sizeof(number));
     return true;
 }
 
+/* --- lines ------------------------------------------------------------------------------------ */
+
+static const struct key global_keys[] = {
+    {"at_end", read_at_end, false, 0, 0, 0},
+    {"without", read_without, false, 0, 0, 0},
+    {"self_test", read_self_test, false, 0, 0, 0},
+};
+
+/* The row of a plain number, which needs no reader of its own. */
+#define COUNT(member, least, most) NULL, false, offsetof(struct vm_settings, member), least, most
+
 static const struct key vm_keys[] = {
-    {"image", read_image, false},
-    {"args", read_args, false},
-    {"module", read_module, true},
-    {"memory", read_memory, false},
-    {"paging", read_paging, false},
-    {"shadow_memory", read_shadow_memory, false},
-    {"policy", read_policy, false},
-    {"switch_level", read_switch_level, false},
-    {"interval", read_interval, false},
-    {"demote_writes", read_demote_writes, false},
-    {"promote_unchanged", read_promote_unchanged, false},
-    {"quick_return", read_quick_return, false},
-    {"root_age", read_root_age, false},
-    {"cost_exit", read_cost_exit, false},
-    {"cost_reference", read_cost_reference, false},
-    {"walk_ticks", read_walk_ticks, false},
-    {"walks_per_load", read_walks_per_load, false},
-    {"stress", read_stress, false},
-    {"seed", read_seed, false},
-    {"trace", read_trace, false},
-    {"ept_page", read_ept_page, false},
-    {"cpus", read_cpus, false},
-    {"time_limit", read_time_limit, false},
+    {"image", read_image, false, 0, 0, 0},
+    {"args", read_args, false, 0, 0, 0},
+    {"module", read_module, true, 0, 0, 0},
+    {"memory", read_memory, false, 0, 0, 0},
+    {"paging", read_paging, false, 0, 0, 0},
+    {"shadow_memory", read_shadow_memory, false, 0, 0, 0},
+    {"policy", read_policy, false, 0, 0, 0},
+    {"switch_level", COUNT(policy.switch_level, 0, LEVELS_MAX)},
+    {"interval", read_interval, false, 0, 0, 0},
+    {"demote_writes", COUNT(policy.demote_writes, 1, COUNT_MAX)},
+    {"promote_unchanged", COUNT(policy.promote_unchanged, 1, COUNT_MAX)},
+    {"quick_return", COUNT(policy.quick_return, 0, COUNT_MAX)},
+    {"root_age", COUNT(policy.root_age, 0, COUNT_MAX)},
+    {"cost_exit", COUNT(policy.cost_exit, 0, COUNT_MAX)},
+    {"cost_reference", COUNT(policy.cost_reference, 0, COUNT_MAX)},
+    {"walk_ticks", COUNT(policy.walk_ticks, 1, COUNT_MAX)},
+    {"walks_per_load", COUNT(policy.walks_per_load, 0, COUNT_MAX)},
+    {"stress", COUNT(stress, 0, COUNT_MAX)},
+    {"seed", read_seed, false, 0, 0, 0},
+    {"trace", read_trace, false, 0, 0, 0},
+    {"ept_page", read_ept_page, false, 0, 0, 0},
+    {"cpus", read_cpus, false, 0, 0, 0},
+    {"time_limit", read_time_limit, false, 0, 0, 0},
 };
 _Static_assert(ARRAY_SIZE(vm_keys) <= 64, "keys_seen has a bit for each");
 
@@ -569,7 +526,7 @@ static bool read_key(struct parser *p, char *line)
         if (*value == '\0')
             return fail(p, "'%s' has no value", name);
         p->keys_seen |= 1ull << i;
-        return keys[i].read(p, value);
+        return keys[i].read ? keys[i].read(p, value) : read_plain(p, &keys[i], value);
     }
     return fail(p, "unknown key '%s' in section [%s]", name,
                 p->in_global ? "twofold" : p->vm->name);

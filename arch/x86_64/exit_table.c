@@ -15,8 +15,12 @@
 #include "arch/x86_64/exit.h"
 #include "hv/arch.h"
 
-#define OPCODE_PUSHF      0x9c
-#define STRING_ROUNDS_MAX 512u /* of REP, carried out at one exit: a page of entries */
+#define PREFIX_OPERAND_SIZE 0x66 /* SDM 2A 2.1.1 */
+#define PREFIX_ADDRESS_SIZE 0x67
+#define PREFIX_REX          0x40 /* to 0x4f, SDM 2A 2.2.1 */
+#define PREFIX_REX_MASK     0xf0
+#define OPCODE_PUSHF        0x9c
+#define STRING_ROUNDS_MAX   512u /* of REP, carried out at one exit: a page of entries */
 
 /* Whether the monitor trap flag is known to work. */
 static bool trap_flag_works;
@@ -117,50 +121,49 @@ static bool swap_pair(uint64_t *at, const uint64_t old[2], const uint64_t set[2]
     return equal;
 }
 
+#define SWAP(type, at, old, set)                                                                   \
+    __atomic_compare_exchange_n((type *)(at), old, (type)(set), false, __ATOMIC_SEQ_CST,           \
+                                __ATOMIC_RELAXED)
+
+/* One locked compare-and-exchange of `bytes`, of which CMPXCHG and CMPXCHG16B have a form. */
+static bool swap_bytes(void *at, const void *old, const void *set, unsigned bytes)
+{
+    uint64_t from = 0, to = 0;
+    uint8_t from8;
+    uint16_t from16;
+    uint32_t from32;
+
+    if (bytes == 16)
+        return swap_pair(at, old, set);
+    __builtin_memcpy(&from, old, bytes);
+    __builtin_memcpy(&to, set, bytes);
+    switch (bytes) {
+    case 1:
+        from8 = (uint8_t)from;
+        return SWAP(uint8_t, at, &from8, to);
+    case 2:
+        from16 = (uint16_t)from;
+        return SWAP(uint16_t, at, &from16, to);
+    case 4:
+        from32 = (uint32_t)from;
+        return SWAP(uint32_t, at, &from32, to);
+    default:
+        return SWAP(uint64_t, at, &from, to);
+    }
+}
+
 static enum emulate_result store_exchange(void *context, enum insn_segment segment, uint64_t offset,
                                           const void *from, const void *to, unsigned bytes)
 {
     struct store *s = context;
     gva_t at = guest_linear(s->mode, segment, offset);
     uint8_t *place = in_page(s, at, bytes);
-    bool equal = false;
 
     if (!place)
         return guest_write(s->vcpu, at, to, bytes, guest_access_rights(), &s->fault)
                    ? EMULATE_DONE
                    : EMULATE_FAULT;
-    switch (bytes) {
-    case 1: {
-        uint8_t old = *(const uint8_t *)from;
-        equal = __atomic_compare_exchange_n(place, &old, *(const uint8_t *)to, false,
-                                            __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
-        break;
-    }
-    case 2: {
-        uint16_t old = *(const uint16_t *)from;
-        equal = __atomic_compare_exchange_n((uint16_t *)(void *)place, &old, *(const uint16_t *)to,
-                                            false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
-        break;
-    }
-    case 4: {
-        uint32_t old = *(const uint32_t *)from;
-        equal = __atomic_compare_exchange_n((uint32_t *)(void *)place, &old, *(const uint32_t *)to,
-                                            false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
-        break;
-    }
-    case 8: {
-        uint64_t old = *(const uint64_t *)from;
-        equal = __atomic_compare_exchange_n((uint64_t *)(void *)place, &old, *(const uint64_t *)to,
-                                            false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
-        break;
-    }
-    case 16:
-        equal = swap_pair((uint64_t *)(void *)place, from, to);
-        break;
-    default:
-        return EMULATE_FAULT;
-    }
-    if (!equal)
+    if (!swap_bytes(place, from, to, bytes))
         return EMULATE_AGAIN;
     written(s, at, bytes);
     return EMULATE_DONE;
@@ -344,7 +347,8 @@ static bool can_step(const struct vcpu *vcpu, const uint8_t *bytes, unsigned cou
     for (unsigned i = 0; i < count; i++) {
         if (bytes[i] == OPCODE_PUSHF)
             return false;
-        bool prefix = bytes[i] == 0x66 || bytes[i] == 0x67 || (bytes[i] & 0xf0) == 0x40;
+        bool prefix = bytes[i] == PREFIX_OPERAND_SIZE || bytes[i] == PREFIX_ADDRESS_SIZE ||
+                      (bytes[i] & PREFIX_REX_MASK) == PREFIX_REX;
         if (!prefix)
             break;
     }

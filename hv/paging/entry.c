@@ -67,7 +67,7 @@ static uint64_t compound_leaf(const struct cpt *c, uint64_t e, unsigned level)
 
     if (base >= c->node_window || base + pt_span(level) > c->node_window)
         return c->hole | flags | kind_bits(ENTRY_DIRTY); /* our windows are not the guest's */
-    if (!(e & PTE_D) && RULE(6))
+    if (!(e & PTE_D) && RULE(CLEAN_NEEDS_D))
         return c->alias_bit | base | flags | kind_bits(ENTRY_CLEAN);
     return base | flags | kind_bits(ENTRY_DIRTY);
 }
@@ -111,11 +111,11 @@ static uint64_t shadow_leaf(const struct cpt *c, uint64_t e, unsigned level)
 {
     uint64_t base = leaf_base(e, level), span = pt_span(level), host;
     uint64_t flags = leaf_flags(e, level);
-    bool writable = (e & PTE_W) && ((e & PTE_D) || !RULE(6));
+    bool writable = (e & PTE_W) && ((e & PTE_D) || !RULE(CLEAN_NEEDS_D));
 
     if (!host_run(c, base, span, &host))
         return 0;
-    if (writable && RULE(7) && any_protected(c, base, span)) {
+    if (writable && RULE(SPLIT_ROUND_TABLES) && any_protected(c, base, span)) {
         if (level > 1)
             return 0;
         writable = false;
@@ -451,9 +451,9 @@ static inline uint64_t compound_level_1(const struct cpt *c, uint32_t n, unsigne
 {
     if (!(e & PTE_P))
         return 0;
-    if ((e & c->reserved) && RULE(8))
+    if ((e & c->reserved) && RULE(RESERVED_FAULTS))
         return fault_entry(c, e, 1);
-    if (!(e & PTE_A) && RULE(9))
+    if (!(e & PTE_A) && RULE(UNUSED_TRAPS))
         return trap_entry(c, n, slot, e);
     return compound_leaf(c, e, 1);
 }
@@ -468,11 +468,11 @@ __attribute__((noinline)) static enum sync_status sync_any(struct cpt *c, uint32
         entry_set(c, n, slot, 0);
         return SYNC_OK;
     }
-    if (entry_is_reserved(c, e, level) && RULE(8)) {
+    if (entry_is_reserved(c, e, level) && RULE(RESERVED_FAULTS)) {
         entry_set(c, n, slot, fault_entry(c, e, level));
         return SYNC_OK;
     }
-    if (!(e & PTE_A) && RULE(9)) {
+    if (!(e & PTE_A) && RULE(UNUSED_TRAPS)) {
         entry_set(c, n, slot, trap_entry(c, n, slot, e));
         return SYNC_OK;
     }
@@ -509,7 +509,8 @@ static void fill_compound_leaves(struct cpt *c, uint32_t n, const uint64_t *gues
 {
     uint64_t *page = node_page(c, n);
     uint64_t odd = PTE_ADDRESS & ~(c->node_window - 1); /* no RAM, or reserved */
-    uint64_t clean = RULE(6) ? kind_bits(ENTRY_CLEAN) | c->alias_bit : kind_bits(ENTRY_DIRTY);
+    uint64_t clean =
+        RULE(CLEAN_NEEDS_D) ? kind_bits(ENTRY_CLEAN) | c->alias_bit : kind_bits(ENTRY_DIRTY);
 
     for (unsigned slot = 0; slot < PT_ENTRIES; slot += 4) { /* four at a time, as above */
         page[slot] = compound_usual(c, n, slot, load_entry(guest + slot), odd, clean);
@@ -526,9 +527,9 @@ static void fill_shadow_leaves(struct cpt *c, uint32_t n, const uint64_t *guest)
         uint64_t e = load_entry(guest + slot), value = 0;
         if (!(e & PTE_P))
             continue;
-        if ((e & c->reserved) && RULE(8))
+        if ((e & c->reserved) && RULE(RESERVED_FAULTS))
             value = fault_entry(c, e, 1);
-        else if ((e & PTE_A) || !RULE(9))
+        else if ((e & PTE_A) || !RULE(UNUSED_TRAPS))
             value = shadow_leaf(c, e, 1);
         store(c, n, slot, value ? value : trap_entry(c, n, slot, e));
     }

@@ -110,7 +110,8 @@ set_walk_bits(const struct cpt *c, const struct cpt_cpu *cpu, gva_t at, gpa_t sl
         return CPT_NOT_RAM;
     for (unsigned i = 0; i < path.count; i++)
         marked |= mark(path.entry[i], PTE_A);
-    if (!marked && path.complete && (path.entry[path.count - 1] == wanted || !RULE(14)))
+    if (!marked && path.complete &&
+        (path.entry[path.count - 1] == wanted || !RULE(D_WHERE_WALK_STOPPED)))
         mark(path.entry[path.count - 1], PTE_D);
     return CPT_RESUME;
 }
@@ -155,7 +156,7 @@ __attribute__((noinline)) static void written_at_large(struct cpt *c, struct tab
     t->busy++;
     for (uint32_t n = t->nodes, next; n != CPT_NONE; n = next) {
         next = c->node[n].next;
-        for (unsigned slot = first; slot <= last && c->node[n].used && RULE(12); slot++)
+        for (unsigned slot = first; slot <= last && c->node[n].used && RULE(STORES_SYNC); slot++)
             entry_sync(c, n, slot, false);
         if (next != CPT_NONE && !c->node[next].used)
             next = t->nodes; /* it went with what hung on an entry: from the start, which changes
@@ -179,7 +180,7 @@ void cpt_written(struct cpt *c, gpa_t at, unsigned bytes)
     const struct node *node = &c->node[t->nodes];
     if (first != last || node->next != CPT_NONE || node->level != 1)
         written_at_large(c, t, first, last);
-    else if (RULE(12))
+    else if (RULE(STORES_SYNC))
         entry_sync(c, t->nodes, first, false); /* nothing hangs on it: nothing else can change */
 }
 
@@ -295,7 +296,7 @@ clean_written(struct cpt *c, const struct cpt_cpu *cpu, struct cpt_access *a)
         if (entry_kind(entry) != ENTRY_CLEAN)
             break;
         c->stats.dirtied++;
-        if (RULE(13))
+        if (RULE(WRITES_SET_D))
             mark(guest_table(c, c->table[c->node[n].table].gfn) + slot, PTE_D);
         entry_sync(c, n, slot, false);
         uint64_t frame = frame_of(c, at.v >> PAGE_SHIFT);

@@ -32,7 +32,7 @@ void table_demote(struct cpt *c, struct table *t, enum trace_kind why)
     c->used_tables[HANDLING_NESTED]++;
     t->handling = HANDLING_NESTED;
     nested_list_add(c, t);
-    if (RULE(10)) { /* what leads to the nodes must lead to the table itself */
+    if (RULE(DEMOTION_RELINKS)) { /* what leads to the nodes must lead to the table itself */
         for (uint32_t i = t->links; i != CPT_NONE; i = c->link[i].next)
             entry_relink(c, c->link[i].node, c->link[i].slot, t);
     }

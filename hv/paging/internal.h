@@ -16,12 +16,30 @@
 #include "hv/paging/pte.h"
 
 /*
- * Test builds break one rule each (-DCPT_BREAK=N), to show that the oracle notices: docs/oracle.md.
+ * What the oracle must notice when it is left out: a test build with -DCPT_BREAK=n breaks rule n
+ * (docs/oracle.md).
  */
+enum rule {
+    RULE_INVALIDATE = 1,
+    RULE_PROTECT_IN_EPT,
+    RULE_PROTECT_LEAVES,
+    RULE_INVALIDATE_BEFORE_READING,
+    RULE_NODES_WAIT,
+    RULE_CLEAN_NEEDS_D,
+    RULE_SPLIT_ROUND_TABLES,
+    RULE_RESERVED_FAULTS,
+    RULE_UNUSED_TRAPS,
+    RULE_DEMOTION_RELINKS,
+    RULE_SHADOW_NEEDS_WP,
+    RULE_STORES_SYNC,
+    RULE_WRITES_SET_D,
+    RULE_D_WHERE_WALK_STOPPED,
+};
+
 #ifdef CPT_BREAK
-#define RULE(number) (CPT_BREAK != (number))
+#define RULE(name) (CPT_BREAK != RULE_##name)
 #else
-#define RULE(number) true
+#define RULE(name) true
 #endif
 
 /*

@@ -81,11 +81,18 @@ static void make_lists(struct cpt *c)
         c->table_hash[i] = c->root_hash[i] = CPT_NONE;
 }
 
+#define EPT_BITS 48u /* of guest-physical addresses that 4-level EPT translates, SDM 3C 28.3.2 */
+
+static unsigned window_bits(unsigned physical_bits)
+{
+    return physical_bits < EPT_BITS ? physical_bits : EPT_BITS;
+}
+
 /* Windows for a guest-physical width; the trap window has room for `nodes`, less the hole at its
  * end. */
 static bool lay_out(struct cpt *c)
 {
-    unsigned bits = c->settings.physical_bits < 48 ? c->settings.physical_bits : 48;
+    unsigned bits = window_bits(c->settings.physical_bits);
     uint64_t nodes_max = ((1ull << (bits - 2)) - PAGE_SIZE_1G) >> PAGE_SHIFT_2M;
 
     c->node_window = 1ull << (bits - 2);
@@ -102,7 +109,7 @@ static bool lay_out(struct cpt *c)
 
 uint64_t cpt_ram_limit(unsigned physical_bits)
 {
-    return 1ull << ((physical_bits < 48 ? physical_bits : 48) - 2);
+    return 1ull << (window_bits(physical_bits) - 2);
 }
 
 struct cpt *cpt_create(const struct cpt_host *host, const struct cpt_memory *memory,
@@ -296,7 +303,8 @@ void settle_now(struct cpt *c)
 {
     c->owes_invalidation = false;
     c->stats.invalidations++;
-    if (RULE(1)) /* what processors cached may be older and stricter, or lead to nodes given up */
+    if (RULE(INVALIDATE)) /* what processors cached may be older and stricter, or lead to nodes
+                             given up */
         c->host.invalidate(c->host.context);
     while (c->limbo != CPT_NONE) {
         uint32_t n = c->limbo;
@@ -332,12 +340,12 @@ static bool protect(struct cpt *c, const struct table *t)
 
     if (frame_protected(c, frame))
         return true;
-    if (RULE(2) && !c->host.protect(c->host.context, gpa(t->gfn << PAGE_SHIFT), true))
+    if (RULE(PROTECT_IN_EPT) && !c->host.protect(c->host.context, gpa(t->gfn << PAGE_SHIFT), true))
         return false;
     c->is_protected[frame / 64] |= 1ull << frame % 64;
-    if (RULE(3))
+    if (RULE(PROTECT_LEAVES))
         leaves_protect(c, frame);
-    if (RULE(4)) {
+    if (RULE(INVALIDATE_BEFORE_READING)) {
         c->owes_invalidation = true;
         settle(c);
     }
@@ -428,7 +436,8 @@ static void node_free(struct cpt *c, uint32_t n)
     }
     node->used = 0;
     c->used_nodes[format]--;
-    if (RULE(5)) { /* others may still walk it: not to be used again before an invalidation */
+    if (RULE(NODES_WAIT)) { /* others may still walk it: not to be used again before an invalidation
+                             */
         node->next = c->limbo;
         c->limbo = n;
         c->owes_invalidation = true;

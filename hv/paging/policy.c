@@ -36,13 +36,15 @@ static bool never(const struct policy_settings *s, const struct policy_table *ta
     return false;
 }
 
+#define SWITCH_AT_ROOT 4u /* switch_level: above the highest table that could be shadow-handled */
+
 static enum cpt_state static_root_state(const struct policy_settings *s,
                                         const struct policy_root *root)
 {
     (void)root;
     if (s->pinned_shadow)
         return CPT_SHADOW;
-    return s->switch_level >= 4 ? CPT_NESTED : CPT_COMPOUND;
+    return s->switch_level >= SWITCH_AT_ROOT ? CPT_NESTED : CPT_COMPOUND;
 }
 
 /* --- threshold: the paper's ------------------------------------------------------------------- */

@@ -250,7 +250,8 @@ static void walk_by(struct cpt *c, struct cpt_cpu *cpu, struct root *r)
     cpu->node_cr3 = cpu->cr3;
     cpu->seen_protect = cpu->write_protect;
     /* Without CR0.WP a supervisor's write would ignore what SHADOW protects by. */
-    if (cpu->state == CPT_SHADOW && (!cpu->write_protect || c->settings.no_shadow) && RULE(11))
+    if (cpu->state == CPT_SHADOW && (!cpu->write_protect || c->settings.no_shadow) &&
+        RULE(SHADOW_NEEDS_WP))
         cpu->state = CPT_COMPOUND;
     if (cpu->state != CPT_NESTED) {
         uint32_t n = node_for(c, r, cpu->state);

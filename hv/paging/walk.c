@@ -5,21 +5,9 @@
  */
 #include "hv/paging/walk.h"
 
-#define ENTRY_P      (1ull << 0)
-#define ENTRY_W      (1ull << 1)
-#define ENTRY_U      (1ull << 2)
-#define ENTRY_A      (1ull << 5)
-#define ENTRY_D      (1ull << 6)
-#define ENTRY_LARGE  (1ull << 7)
-#define ENTRY_NX     (1ull << 63)
-#define ENTRY_KEY(e) ((unsigned)((e) >> 59) & 15)
+#include "hv/paging/pte.h"
 
-#define FAULT_P    (1u << 0)
-#define FAULT_W    (1u << 1)
-#define FAULT_U    (1u << 2)
-#define FAULT_RSVD (1u << 3)
-#define FAULT_I    (1u << 4)
-#define FAULT_PK   (1u << 5)
+#define PTE_KEY_OF(e) ((unsigned)((e) >> 59) & 15)
 
 #define CR0_WP    (1ull << 16)
 #define CR0_PG    (1ull << 31)
@@ -37,7 +25,6 @@
 #define PSE36_HIGH_MASK  0xff00000000ull
 #define PSE36_RESERVED   (1ull << 21)
 
-#define LEVELS_MAX      5
 #define ADDRESS_MASK_32 0xfffff000ull
 
 struct geometry {
@@ -73,11 +60,11 @@ static uint64_t reserved_bits(const struct walk_registers *r, const struct geome
     if (!(r->efer & EFER_LMA))
         reserved |= bits(62, 52);
     if (!(r->efer & EFER_NXE))
-        reserved |= ENTRY_NX;
+        reserved |= PTE_NX;
     if (leaf && level > 1)
         reserved |= bits(PAGE_SHIFT + 9 * (level - 1) - 1, 13); /* bit 12 is PAT */
     if (!leaf && level > g->max_leaf)
-        reserved |= ENTRY_LARGE;
+        reserved |= PTE_PS;
     return reserved;
 }
 
@@ -132,16 +119,16 @@ static uint32_t check_access(const struct walk_registers *r, const struct rights
         access & WALK_FETCH ? fetch_allowed(r, rights, access) : data_allowed(r, rights, access);
 
     if (!allowed)
-        return FAULT_P;
-    return key_allows(r, rights, access) ? 0 : FAULT_P | FAULT_PK;
+        return PF_P;
+    return key_allows(r, rights, access) ? 0 : PF_P | PF_PK;
 }
 
 static uint32_t error_code(const struct walk_registers *r, unsigned access, uint32_t cause)
 {
     bool reports_fetch = ((r->efer & EFER_NXE) && (r->cr4 & CR4_PAE)) || (r->cr4 & CR4_SMEP);
 
-    return cause | (access & WALK_WRITE ? FAULT_W : 0) | (access & WALK_USER ? FAULT_U : 0) |
-           ((access & WALK_FETCH) && reports_fetch ? FAULT_I : 0);
+    return cause | (access & WALK_WRITE ? PF_W : 0) | (access & WALK_USER ? PF_U : 0) |
+           ((access & WALK_FETCH) && reports_fetch ? PF_I : 0);
 }
 
 static struct walk_result fault(struct walk_result result, const struct walk_registers *r,
@@ -159,7 +146,7 @@ static uint64_t leaf_base(const struct geometry *g, uint64_t entry, unsigned lev
         return (entry & ~(span - 1) & 0xffffffff) | (entry << PSE36_HIGH_SHIFT & PSE36_HIGH_MASK);
     if (g->entry_bytes == 4)
         return entry & ADDRESS_MASK_32;
-    return entry & WALK_ADDRESS_MASK & ~(span - 1);
+    return entry & PTE_ADDRESS & ~(span - 1);
 }
 
 static unsigned count_access(const struct walk_memory *memory, gpa_t at)
@@ -180,7 +167,7 @@ static bool mark_steps(const struct walk_memory *memory, const struct geometry *
 {
     for (unsigned i = 0; i < count; i++) {
         bool dirty = i == count - 1 && (access & WALK_WRITE);
-        uint64_t marked = steps[i].entry | ENTRY_A | (dirty ? ENTRY_D : 0);
+        uint64_t marked = steps[i].entry | PTE_A | (dirty ? PTE_D : 0);
         if (marked != steps[i].entry &&
             !memory->compare_and_swap(memory->context, steps[i].slot, g->entry_bytes,
                                       steps[i].entry, marked))
@@ -197,18 +184,18 @@ static struct walk_result walk_once(const struct walk_memory *memory,
     struct walk_result result = {.status = WALK_OK};
     struct geometry g = geometry_of(r);
     struct rights rights = {.writable = true, .user = true, .execute = true};
-    struct step steps[LEVELS_MAX];
+    struct step steps[PT_LEVELS];
     unsigned count = 0;
-    uint64_t address_mask = g.entry_bytes == 4 ? ADDRESS_MASK_32 : WALK_ADDRESS_MASK;
+    uint64_t address_mask = g.entry_bytes == 4 ? ADDRESS_MASK_32 : PTE_ADDRESS;
     uint64_t table = r->cr3 & address_mask;
 
     *retry = false;
     if (g.levels == 2 && g.entry_bytes == 8) { /* PAE: the first step is a register, not memory */
         table = r->pdpte[at.v >> 30 & 3];
         result.level = 3;
-        if (!(table & ENTRY_P))
+        if (!(table & PTE_P))
             return fault(result, r, access, 0);
-        table &= WALK_ADDRESS_MASK;
+        table &= PTE_ADDRESS;
     }
 
     for (unsigned level = g.levels;; level--) {
@@ -217,24 +204,24 @@ static struct walk_result walk_once(const struct walk_memory *memory,
         uint64_t index = at.v >> shift & ((1u << g.index_bits) - 1);
         gpa_t slot = gpa(table + index * g.entry_bytes);
         uint64_t entry = memory->read(memory->context, slot, g.entry_bytes);
-        bool leaf = level == 1 || (level <= g.max_leaf && (entry & ENTRY_LARGE));
+        bool leaf = level == 1 || (level <= g.max_leaf && (entry & PTE_PS));
 
         result.references += count_access(memory, slot);
         result.level = level;
-        if (!(entry & ENTRY_P))
+        if (!(entry & PTE_P))
             return fault(result, r, access, 0);
         if (entry & reserved_bits(r, &g, level, leaf))
-            return fault(result, r, access, FAULT_P | FAULT_RSVD);
-        rights.writable &= (entry & ENTRY_W) != 0;
-        rights.user &= (entry & ENTRY_U) != 0;
-        rights.execute &= g.entry_bytes == 4 || !(entry & ENTRY_NX);
+            return fault(result, r, access, PF_P | PF_RSVD);
+        rights.writable &= (entry & PTE_W) != 0;
+        rights.user &= (entry & PTE_U) != 0;
+        rights.execute &= g.entry_bytes == 4 || !(entry & PTE_NX);
         steps[count++] = (struct step){slot, entry};
         if (!leaf) {
             table = entry & address_mask;
             continue;
         }
 
-        rights.key = ENTRY_KEY(entry);
+        rights.key = PTE_KEY_OF(entry);
         uint32_t denied = access & WALK_NO_CHECK ? 0 : check_access(r, &rights, access);
         if (denied)
             return fault(result, r, access, denied);

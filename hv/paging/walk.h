@@ -57,7 +57,4 @@ struct walk_result {
 struct walk_result walk(const struct walk_memory *memory, const struct walk_registers *registers,
                         gva_t at, unsigned access);
 
-/* The bits of a CR3, PDPTE register and entries that hold an address, SDM 3A 4.5. */
-#define WALK_ADDRESS_MASK 0x000ffffffffff000ull
-
 #endif

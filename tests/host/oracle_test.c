@@ -74,6 +74,8 @@ static void programs_reach_everything(void)
           (unsigned long)sum.syncs, (unsigned long)sum.dirtied);
     CHECK(sum.promotions > 100 && sum.demotions > 500 && sum.evictions > 100, "handling");
     CHECK(sum.root_changes > 500, "root changes");
+    CHECK(machine.not_judged * 10 < machine.judged, "%lu of %lu accesses could not be judged",
+          (unsigned long)machine.not_judged, (unsigned long)machine.judged);
     CHECK(ticks[CPT_NESTED] > 1000 && ticks[CPT_COMPOUND] > 1000 && ticks[CPT_SHADOW] > 1000,
           "states: %lu %lu %lu", (unsigned long)ticks[0], (unsigned long)ticks[1],
           (unsigned long)ticks[2]);

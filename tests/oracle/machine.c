@@ -294,7 +294,6 @@ static struct attempt walk_tables(struct machine *m, struct processor *cpu, uint
     uint64_t table = cpu->processor_cr3 & PTE_ADDRESS;
     const struct psc_entry *cached = find_psc(m, cpu, gva);
 
-    m->walks++;
     if (cached) {
         level = cached->level;
         table = cached->table;
@@ -378,13 +377,10 @@ static struct attempt try_access(struct machine *m, struct processor *cpu, uint6
         struct rights r = {t->writable, t->user, t->execute};
         if (!rights_allow(cpu, r, access))
             return fault(cpu, access, PF_P);
-        if ((access & WALK_WRITE) && !t->ept_writable) {
-            uint64_t gpa = gpa_of_host(t->to + (gva - t->page));
-            /* The address of the violation is that of the alias when the entry came from there; the
-             * TLB does not hold it: a processor walks again. */
-            (void)gpa;
+        /* A violation would have to tell the guest-physical address, which the TLB does not hold: a
+         * processor walks again. */
+        if ((access & WALK_WRITE) && !t->ept_writable)
             return walk_tables(m, cpu, gva, access);
-        }
         return (struct attempt){.kind = TRY_OK, .host = t->to + (gva - t->page)};
     }
     return walk_tables(m, cpu, gva, access);

@@ -41,13 +41,14 @@ int main(int argc, char **argv)
         sum.root_changes += cpt_stats(m.cpt)->root_changes;
         sum.syncs += cpt_stats(m.cpt)->syncs;
     }
-    printf("%lu operations without a difference: %lu exits, %lu syncs, %lu table writes, %lu "
-           "promotions, "
-           "%lu demotions, %lu evictions, %lu root changes\n",
-           (unsigned long)done, (unsigned long)violations, (unsigned long)sum.syncs,
-           (unsigned long)sum.table_writes, (unsigned long)sum.promotions,
-           (unsigned long)sum.demotions, (unsigned long)sum.evictions,
-           (unsigned long)sum.root_changes);
+    printf(
+        "%lu operations without a difference: %lu exits, %lu syncs, %lu table writes, %lu "
+        "promotions, "
+        "%lu demotions, %lu evictions, %lu root changes; %lu of %lu accesses could not be judged\n",
+        (unsigned long)done, (unsigned long)violations, (unsigned long)sum.syncs,
+        (unsigned long)sum.table_writes, (unsigned long)sum.promotions,
+        (unsigned long)sum.demotions, (unsigned long)sum.evictions, (unsigned long)sum.root_changes,
+        (unsigned long)m.not_judged, (unsigned long)m.judged);
     machine_destroy(&m);
     return 0;
 }

@@ -125,7 +125,9 @@ struct machine {
     unsigned invlpgs[PROCESSORS];
     bool verbose; /* print each exit and each event */
     uint64_t printed;
-    uint64_t violations, walks;
+    uint64_t violations;
+    uint64_t judged, not_judged; /* accesses that the reference was asked about, and of which it
+                                    knew too little: those pass */
     bool
         kicked; /* an invalidation: every processor must take over what changed before it goes on */
     char wrong[200]; /* "" as long as all is well */
@@ -175,7 +177,7 @@ bool reserved_entry(const struct machine *m, const struct processor *cpu, uint64
 
 /* Whether a bare machine could have answered `got` to the access, A and D bits as they now are
  * included. */
-bool reference_allows(const struct machine *m, unsigned cpu, uint64_t gva, unsigned access,
+bool reference_allows(struct machine *m, unsigned cpu, uint64_t gva, unsigned access,
                       const struct outcome *got);
 /* Whether some leaf that a write by `cpu` to `gva`, which went to `stored`, may have used lies at
  * `at`. All guest-physical. */

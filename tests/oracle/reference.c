@@ -20,7 +20,14 @@ struct search {
     bool global_only;  /* leaves without G do not count */
     uint64_t dirty_at; /* not NO_LEAF: look for a leaf there instead */
     unsigned tried;
+    bool not_judged; /* it passes for want of knowledge */
 };
+
+static bool cannot_judge(struct search *s)
+{
+    s->not_judged = true;
+    return true;
+}
 
 static uint64_t current(const struct machine *m, uint64_t at, bool *ram)
 {
@@ -91,11 +98,11 @@ static bool explore(struct search *s, unsigned level, uint64_t table, struct rig
     uint64_t e = current(s->m, at, &ram);
 
     if (s->tried++ > COMBINATIONS_MAX)
-        return true;
-    if (at >= cpt_node_window(s->m->cpt)
-                  .v) /* a nested-handled table that leads to our windows: the guest's
-                         own doing, and nothing but its own memory is there */
-        return true;
+        return cannot_judge(s);
+    /* A nested-handled table leads to our windows: the guest's own doing, and nothing but its own
+     * memory is there. */
+    if (at >= cpt_node_window(s->m->cpt).v)
+        return cannot_judge(s);
     if (explore_value(s, level, at, e, r, marked, false))
         return true;
     for (unsigned i = s->m->changes; i-- > 0 && s->m->change[i].time > s->since;) {
@@ -119,42 +126,54 @@ static uint64_t invlpg_time(const struct machine *m, unsigned i, uint64_t gva, b
     return time;
 }
 
-static bool search(const struct machine *m, unsigned i, uint64_t gva, unsigned access,
-                   const struct outcome *got, uint64_t dirty_at)
+/* Of accesses by processor `i`; the rest of *s says what to look for. */
+static bool search(struct search *s, unsigned i)
 {
+    const struct machine *m = s->m;
     const struct processor *cpu = &m->cpu[i];
-    struct search s = {m, cpu, gva, access, got, 0, false, dirty_at, 0};
-    uint64_t root = cpu->cpt.cr3 & PTE_ADDRESS;
-    struct rights all = {true, true, true};
+    const struct rights all = {true, true, true};
 
-    s.since = max_u64(cpu->flushed[cpu->pcid], invlpg_time(m, i, gva, false));
-    if (s.since < m->forgotten)
-        return true; /* the list of changes does not reach back so far */
-    if (explore(&s, m->levels, root, all, true))
+    s->cpu = cpu;
+    s->since = max_u64(cpu->flushed[cpu->pcid], invlpg_time(m, i, s->gva, false));
+    if (s->since < m->forgotten) /* the list of changes does not reach back so far */
+        return cannot_judge(s);
+    if (explore(s, m->levels, cpu->cpt.cr3 & PTE_ADDRESS, all, true))
         return true;
     /* Global translations outlive CR3, and are found under any PCID. */
-    s.global_only = true;
-    s.since = max_u64(cpu->flushed_global, invlpg_time(m, i, gva, true));
-    if (s.since < m->forgotten)
-        return true;
+    s->global_only = true;
+    s->since = max_u64(cpu->flushed_global, invlpg_time(m, i, s->gva, true));
+    if (s->since < m->forgotten)
+        return cannot_judge(s);
     for (unsigned r = 0; r < PCIDS; r++) {
-        if (explore(&s, m->levels, (uint64_t)r << PAGE_SHIFT, all, true))
+        if (explore(s, m->levels, (uint64_t)r << PAGE_SHIFT, all, true))
             return true;
     }
     return false;
 }
 
-bool reference_allows(const struct machine *m, unsigned i, uint64_t gva, unsigned access,
+bool reference_allows(struct machine *m, unsigned i, uint64_t gva, unsigned access,
                       const struct outcome *got)
 {
-    return search(m, i, gva, access, got, NO_LEAF);
+    struct search s = {.m = m, .gva = gva, .access = access, .got = got, .dirty_at = NO_LEAF};
+    bool allowed = search(&s, i);
+
+    m->judged++;
+    m->not_judged += s.not_judged;
+    return allowed;
+}
+
+static bool may_dirty(const struct machine *m, unsigned i, uint64_t gva, unsigned access,
+                      uint64_t stored, uint64_t at)
+{
+    const struct outcome none = {.kind = OUTCOME_OK, .gpa = stored};
+    struct search s = {.m = m, .gva = gva, .access = access, .got = &none, .dirty_at = at};
+
+    return search(&s, i);
 }
 
 bool reference_may_dirty(const struct machine *m, unsigned i, uint64_t gva, uint64_t stored,
                          uint64_t at)
 {
-    const struct outcome none = {.kind = OUTCOME_OK, .gpa = stored};
-
-    return search(m, i, gva, WALK_WRITE, &none, at) ||
-           search(m, i, gva, WALK_WRITE | WALK_USER, &none, at);
+    return may_dirty(m, i, gva, WALK_WRITE, stored, at) ||
+           may_dirty(m, i, gva, WALK_WRITE | WALK_USER, stored, at);
 }
