@@ -33,7 +33,8 @@ struct row {
     bool ok;
     uint64_t ops;
     uint64_t ticks_per_op, exits_per_op, references; /* hundredths */
-    uint64_t cost;                                   /* modelled, cycles an operation */
+    bool cost_known;
+    uint64_t cost; /* modelled, cycles an operation */
     struct {
         const char *reason;
         uint64_t per_op;
@@ -74,6 +75,12 @@ static uint64_t mean_references(const struct bench *b)
     if (b->ticks_sampled > 0 && b->references_sampled > 0)
         return b->references_sampled / b->ticks_sampled;
     return b->walks > 0 ? b->walk_references * THOUSAND / b->walks : 0;
+}
+
+/* Not without operations, nor when there were walks of whose references nothing is known. */
+static bool cost_is_known(const struct bench *b)
+{
+    return b->result.ops > 0 && (b->result.touches == 0 || mean_references(b) > 0);
 }
 
 /* Cycles, hundredths, an operation. */
@@ -121,8 +128,7 @@ static void print_paging(const struct vm *vm)
                        (ull)(b->share_sampled[BENCH_MIXED] / b->ticks_sampled),
                        (ull)(b->share_sampled[BENCH_BY_NESTED] / b->ticks_sampled));
     console_printf(", \"touches\": %llu", (ull)b->result.touches);
-    print_fraction("modelled_cost", modelled_cost(vm), CENTS,
-                   b->result.ops > 0 && (b->result.touches == 0 || mean_references(b) > 0));
+    print_fraction("modelled_cost", modelled_cost(vm), CENTS, cost_is_known(b));
 }
 
 static void print_record(const struct vm *vm)
@@ -186,6 +192,7 @@ static void keep_row(const struct vm *vm)
         .ticks_per_op = hundredths(b->result.ticks, b->result.ops),
         .exits_per_op = hundredths(total(b->exits), b->result.ops),
         .references = hundredths(b->walk_references, b->walks),
+        .cost_known = cost_is_known(b),
         .cost = modelled_cost(vm) / CENTS,
     };
     memcpy(row->name, b->name, sizeof(row->name));
@@ -423,15 +430,18 @@ static void print_row(const struct row *row)
 {
     char line[TABLE_WIDTH + 1] = "";
 
-    append(line, "%-19s %-6s %-8s %-3s %7llu %7llu.%02llu %4llu.%02llu ", row->name,
+    append(line, "%-19s %-6s %-8s %-3s %6llu %6llu.%02llu %4llu.%02llu ", row->name,
            phase_name(row->phase), row->paging, row->ept_page, (unsigned long long)row->ops,
            HUNDREDTHS(row->ticks_per_op), HUNDREDTHS(row->exits_per_op));
     if (row->references)
         append(line, "%2llu.%02llu ", HUNDREDTHS(row->references));
     else
         append(line, "%5s ", "-");
-    append(line, "%7llu ", (ull)row->cost);
-    append(line, "%-4s", row->ok ? "ok" : "FAIL");
+    if (row->cost_known)
+        append(line, "%7llu ", (ull)row->cost);
+    else
+        append(line, "%7s ", "-");
+    append(line, "%-2s", row->ok ? "ok" : "NO");
     for (unsigned n = 0; n < TOP_REASONS && row->top[n].per_op > 0; n++)
         append(line, " %s %llu.%02llu", row->top[n].reason, HUNDREDTHS(row->top[n].per_op));
     console_printf("%s\n", line);
@@ -441,7 +451,7 @@ void bench_print_table(void)
 {
     if (row_count == 0)
         return;
-    console_printf("\n%-19s %-6s %-8s %-3s %7s %10s %7s %5s %7s %-4s %s\n", "benchmark", "phase",
+    console_printf("\n%-19s %-6s %-8s %-3s %6s %9s %7s %5s %7s %-2s %s\n", "benchmark", "phase",
                    "paging", "ept", "ops", "ticks/op", "exits", "refs", "cost", "ok",
                    "exits by reason");
     for (unsigned i = 0; i < row_count; i++)

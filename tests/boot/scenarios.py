@@ -457,8 +457,8 @@ ALL = [
       for page in ("4k", "2m", "1g")),
     *(Scenario(f"{paging}-{page}", check, suite_vms(page, paging), guest_files(*BENCHMARKS, "checks"), limit=900)
       for paging, check in (("compound", check_compound), ("shadow", check_shadow)) for page in ("4k", "2m")),
-    Scenario("stress", check_stress, suite_vms("4k", "compound", ("stress", "25")), guest_files(*BENCHMARKS, "checks"),
-             limit=900),
+    *(Scenario(f"stress-{page}", check_stress, suite_vms(page, "compound", ("stress", "25")),
+               guest_files(*BENCHMARKS, "checks"), limit=900) for page in ("4k", "2m")),
     Scenario("costs", check_costs, costs_vms(), guest_files("tables", "touch", "mixed", "phases", "modes"), limit=300),
     older("lynnfield", "no unrestricted guest; going without", unrestricted=False,
           cpu_model="corei5_lynnfield_750"),
