@@ -30,11 +30,10 @@ struct row {
     char name[TF_BENCH_NAME_MAX];
     const char *paging, *ept_page;
     enum tf_phase phase;
-    bool ok;
+    bool ok, cost_known;
     uint64_t ops;
     uint64_t ticks_per_op, exits_per_op, references; /* hundredths */
-    bool cost_known;
-    uint64_t cost; /* modelled, cycles an operation */
+    uint64_t cost;                                   /* modelled, cycles an operation */
     struct {
         const char *reason;
         uint64_t per_op;
