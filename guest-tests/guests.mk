@@ -5,7 +5,7 @@ GUESTS        := $(BUILD)/guests
 GUEST_CFLAGS  := $(BARE) $(WARNINGS) -O2 -fno-stack-protector \
                  -fno-delete-null-pointer-checks -I.
 GUEST_LIB     := $(patsubst %,$(BUILD)/%.o,$(basename $(wildcard guest-tests/lib/*.c guest-tests/lib/*.S)))
-BENCH_NAMES   := exits touch churn mixed demand fork switch scan phases huge tables
+BENCH_NAMES   := exits touch churn mixed batch demand fork switch scan phases huge tables
 GUEST_NAMES   := $(notdir $(basename $(wildcard guest-tests/bench/*.c guest-tests/bad/*.c)))
 GUEST_IMAGES  := $(addprefix $(GUESTS)/,$(addsuffix .elf,$(GUEST_NAMES)))
 

@@ -52,6 +52,9 @@ void arch_vm_destroy(struct vm *vm);
 struct cpt_host;
 struct cpt_host arch_paging_host(struct vm *vm);
 
+/* Whether INVLPG can be made to exit: without that no table may go out of sync. */
+bool arch_sees_invalidations(void);
+
 /* MAXPHYADDR, and whether 1-GiB pages are there, as guests have them; the largest EPT page, bytes.
  */
 unsigned arch_physical_bits(void);

@@ -114,6 +114,8 @@ static struct cpt_settings cpt_settings(const struct vm_settings *s)
         c.policy.pinned_shadow = true;
         c.policy.switch_level = 0;
     }
+    if (!arch_sees_invalidations())
+        c.policy.unsync_writes = 0;
     return c;
 }
 
@@ -167,9 +169,11 @@ void guest_paging_print(const struct vm *vm)
              (ull)(s->state_ticks[CPT_NESTED] * 100 / all),
              (ull)(s->state_ticks[CPT_COMPOUND] * 100 / all),
              (ull)(s->state_ticks[CPT_SHADOW] * 100 / all));
-    log_line("%s: tables: %u shadow-handled, %u nested-handled; nodes: %u compound, %u shadow",
-             name, n.tables_shadow, n.tables_nested, n.nodes[CPT_FORMAT_COMPOUND],
-             n.nodes[CPT_FORMAT_SHADOW]);
+    log_line(
+        "%s: tables: %u shadow-handled, %u out of sync, %u nested-handled; nodes: %u compound, "
+        "%u shadow",
+        name, n.tables_shadow, n.tables_unsync, n.tables_nested, n.nodes[CPT_FORMAT_COMPOUND],
+        n.nodes[CPT_FORMAT_SHADOW]);
     log_line("%s: %llu KiB of nodes map %llu KiB", name, (ull)n.node_bytes >> 10,
              (ull)n.mapped_bytes >> 10);
     log_line(
@@ -186,6 +190,11 @@ void guest_paging_print(const struct vm *vm)
         "intervals",
         name, (ull)s->promotions, (ull)s->demotions, (ull)s->evictions, (ull)s->root_changes,
         (ull)s->intervals);
+    log_line(
+        "%s: out of sync: %llu tables went, %llu came back; %llu INVLPGs, %llu entries prefetched; "
+        "%llu nodes dropped for floods of writes",
+        name, (ull)s->unsyncs, (ull)s->resyncs, (ull)s->invlpgs, (ull)s->prefetched,
+        (ull)s->floods);
     log_line("%s: regions of the root that runs:", name);
     cpt_print_map(c, &vm->vcpu.cpt, print_map_line, (void *)(uintptr_t)name);
 }
@@ -223,6 +232,11 @@ void guest_paging_print_json(const struct vm *vm)
                    "\"intervals\": %llu, \"promotion_ticks_max\": %llu",
                    (ull)s->root_changes, (ull)s->invalidations, (ull)s->cr3_loads,
                    (ull)s->intervals, (ull)s->promotion_ticks_max);
+    console_printf(
+        ", \"tables_unsync\": %u, \"unsyncs\": %llu, \"resyncs\": %llu, \"invlpgs\": %llu, "
+        "\"prefetched\": %llu, \"floods\": %llu",
+        n.tables_unsync, (ull)s->unsyncs, (ull)s->resyncs, (ull)s->invlpgs, (ull)s->prefetched,
+        (ull)s->floods);
 }
 
 void guest_paging_print_trace(const struct vm *vm)

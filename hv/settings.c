@@ -25,6 +25,7 @@
 #define INTERVAL_MIN_US     100u
 #define INTERVAL_MAX_US     10000000u
 #define COUNT_MAX           1000000u
+#define PREFETCH_MAX        512 /* entries of a table */
 #define LEVELS_MAX          4u
 #define TRACE_DEFAULT       1024u
 #define TRACE_MAX           1048576u
@@ -430,6 +431,9 @@ static const struct key vm_keys[] = {
     {"cost_reference", COUNT(policy.cost_reference, 0, COUNT_MAX)},
     {"walk_ticks", COUNT(policy.walk_ticks, 1, COUNT_MAX)},
     {"walks_per_load", COUNT(policy.walks_per_load, 0, COUNT_MAX)},
+    {"unsync_writes", COUNT(policy.unsync_writes, 0, COUNT_MAX)},
+    {"flood_writes", COUNT(policy.flood_writes, 0, COUNT_MAX)},
+    {"prefetch", COUNT(policy.prefetch, 0, PREFETCH_MAX)},
     {"stress", COUNT(stress, 0, COUNT_MAX)},
     {"seed", read_seed, false, 0, 0, 0},
     {"trace", read_trace, false, 0, 0, 0},

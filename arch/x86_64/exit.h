@@ -3,7 +3,7 @@
  * VM exits. exit.c dispatches by reason from one table; each handler does its work and says whether
  * it could. The handlers of one kind share a file: exit_cpu.c (CPUID, MSRs, control registers,
  * exceptions), exit_io.c (ports), exit_memory.c (EPT violations, SHADOW's page faults),
- * exit_table.c (stores to guest tables).
+ * exit_table.c (stores to guest tables), exit_invalidate.c (INVLPG and kin).
  */
 #ifndef ARCH_EXIT_H
 #define ARCH_EXIT_H
@@ -55,6 +55,9 @@ exit_handler exit_ept_violation, exit_shadow_page_fault;
 /* The mode of the code that runs, and linear addresses of its operands. */
 enum decode_mode guest_code_mode(void);
 gva_t guest_linear(enum decode_mode mode, enum insn_segment segment, uint64_t offset);
+
+/* exit_invalidate.c */
+exit_handler exit_invlpg, exit_invpcid;
 
 /* exit_table.c */
 exit_handler exit_monitor_trap_flag;

@@ -339,7 +339,12 @@ static bool move_to_cr(struct vcpu *vcpu, unsigned number, uint64_t value)
         return write_cr0_of_guest(vcpu, value);
     case 3:
         return write_cr3_of_guest(vcpu, value);
-    case 4: /* exits only for a bit that we own, and those are not offered */
+    case 4:
+        if (vcpu->arch->watches) { /* then it runs again */
+            paging_invalidated(vcpu);
+            return true;
+        }
+        /* Else it exits only for a bit that we own, and those are not offered. */
         exit_inject(vcpu, VECTOR_GP, 0);
         return true;
     case 8:

@@ -360,6 +360,8 @@ bool guest_write_msr(struct vcpu *vcpu, uint32_t msr, uint64_t value)
     case MSR_EFER:
         if (!write_efer(value))
             return false;
+        if (vcpu->vm->paging.cpt)
+            paging_invalidated(vcpu);
         vcpu_flush_tlb(vcpu); /* NXE changes what translations mean */
         return true;
     case MSR_BIOS_SIGN_ID: /* the way to ask for the microcode's version */

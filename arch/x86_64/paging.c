@@ -7,6 +7,9 @@
  *   COMPOUND   a node        on    all                             none
  *   SHADOW     a node        off   all                             P = 1
  *
+ * In SHADOW, while tables are out of sync, INVLPG and INVPCID exit too, and MOV to CR4 that changes
+ * what is cached.
+ *
  * The roots in the CR3-target values are NESTED ones: loading one does not exit where EPT is on
  * (SDM 3C 26.1.3), and paging_catch_up notices afterwards.
  */
@@ -51,6 +54,11 @@ struct cpt_host arch_paging_host(struct vm *vm)
     return (struct cpt_host){vm, host_protect, host_invalidate, host_ept_references, host_now};
 }
 
+bool arch_sees_invalidations(void)
+{
+    return vmx.invlpg_exits;
+}
+
 unsigned arch_physical_bits(void)
 {
     return guest_physical_bits();
@@ -84,7 +92,31 @@ static uint32_t wanted_proc(const struct vcpu *vcpu)
         proc |= PROC_CR3_LOAD;
     if (arch->step.active && vmx.monitor_trap_flag)
         proc |= PROC_MONITOR_TRAP_FLAG;
+    if (arch->watches)
+        proc |= PROC_INVLPG;
     return proc;
+}
+
+/* Bits of CR4 whose change invalidates, SDM 3A 4.10.4.1. */
+#define CR4_INVALIDATING (CR4_PSE | CR4_PAE | CR4_PGE | CR4_PCIDE | CR4_SMEP)
+
+/* Whether the guest's invalidations must exit. */
+static void watch_invalidations(struct vcpu *vcpu)
+{
+    const struct cpt_head *head = cpt_head(vcpu->vm->paging.cpt);
+    bool wanted = vcpu->arch->state == CPT_SHADOW && head->unsync > 0;
+    uint64_t owned = guest_cr4_owned();
+
+    if (wanted == vcpu->arch->watches)
+        return;
+    vcpu->arch->watches = wanted;
+    if (wanted) {
+        uint64_t seen = vmread(VMCS_CR4_SHADOW) & owned;
+        vmwrite(VMCS_CR4_SHADOW, (vmread(VMCS_GUEST_CR4) & ~owned) | seen);
+        owned |= CR4_INVALIDATING;
+    }
+    vmwrite(VMCS_CR4_MASK, owned);
+    paging_set_controls(vcpu);
 }
 
 void paging_set_controls(struct vcpu *vcpu)
@@ -176,6 +208,7 @@ static void load_root(struct vcpu *vcpu)
 {
     cpt_load_root(vcpu->vm->paging.cpt, &vcpu->cpt, vcpu->arch->guest_ticks);
     apply(vcpu);
+    watch_invalidations(vcpu);
     sample(vcpu);
 }
 
@@ -218,7 +251,14 @@ void paging_follow_now(struct vcpu *vcpu)
     }
     if (cpt_refresh(c, &vcpu->cpt) || cpt_stats(c)->root_changes != vcpu->arch->root_changes)
         apply(vcpu);
+    watch_invalidations(vcpu);
     sample(vcpu);
+}
+
+void paging_invalidated(struct vcpu *vcpu)
+{
+    cpt_invalidated(vcpu->vm->paging.cpt);
+    paging_follow_now(vcpu);
 }
 
 static void end_interval(struct vcpu *vcpu)

@@ -205,6 +205,12 @@ void vcpu_flush_tlb(struct vcpu *vcpu)
     /* Without VPID every VM entry and exit invalidates, SDM 3C 28.4.3.1. */
 }
 
+void vcpu_flush_address(struct vcpu *vcpu, gva_t at)
+{
+    if (vmx.vpid)
+        invvpid_at(vmx.invvpid_address, vcpu->vm->arch->vpid, at.v);
+}
+
 void vcpu_set_pdptes(const uint64_t pdpte[4])
 {
     for (unsigned i = 0; i < 4; i++)

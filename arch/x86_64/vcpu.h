@@ -59,6 +59,7 @@ struct arch_vcpu {
     enum cpt_state state;  /* as the VMCS has it */
     uint32_t proc;         /* controls, as the VMCS has them */
     uint32_t exceptions;   /* exception bitmap, likewise */
+    bool watches;          /* the guest's invalidations exit */
     uint64_t root_changes; /* that the CR3-target values know of */
     /* The profiler's clock is the guest's own time: what exits take is left out. */
     uint64_t guest_ticks;      /* up to the last exit */
@@ -122,6 +123,9 @@ static inline bool paging_load_recent(struct vcpu *vcpu, uint64_t cr3)
     vmwrite(VMCS_GUEST_CR3, vcpu->cpt.node_cr3);
     return true;
 }
+/* The guest makes the processor forget all that it has cached of its tables, otherwise than by a
+ * MOV to CR3. */
+void paging_invalidated(struct vcpu *vcpu);
 /* An interval has ended, or a forced change may be due. */
 void paging_tick(struct vcpu *vcpu);
 
@@ -150,6 +154,8 @@ void paging_set_controls(struct vcpu *vcpu);
 /* Forget the translations of the guest's own tables (a MOV to CR0, CR3 or CR4 that was emulated).
  */
 void vcpu_flush_tlb(struct vcpu *vcpu);
+/* Of one address only, canonical. */
+void vcpu_flush_address(struct vcpu *vcpu, gva_t at);
 void vcpu_set_pdptes(const uint64_t pdpte[4]);
 
 /* context.c */

@@ -119,6 +119,7 @@ enum vmcs_segment { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS, SEG_LDTR, SE
 #define PROC_INTERRUPT_WINDOW  (1u << 2)
 #define PROC_TSC_OFFSETTING    (1u << 3)
 #define PROC_HLT               (1u << 7)
+#define PROC_INVLPG            (1u << 9)
 #define PROC_MWAIT             (1u << 10)
 #define PROC_RDPMC             (1u << 11)
 #define PROC_CR3_LOAD          (1u << 15)

@@ -41,6 +41,7 @@
 #define EPT_CAP_INVEPT_ONE BIT(25)
 #define EPT_CAP_INVEPT_ALL BIT(26)
 #define VPID_CAP_INVVPID   BIT(32)
+#define VPID_CAP_ADDRESS   BIT(40)
 #define VPID_CAP_ONE       BIT(41)
 #define VPID_CAP_ALL       BIT(42)
 #define VPID_CAP_RETAIN    BIT(43)
@@ -171,6 +172,7 @@ static bool choose_controls(uint64_t without, struct why *why)
     vmx.rdtscp = (vmx.proc2 & PROC2_RDTSCP) != 0;
     vmx.invpcid = (vmx.proc2 & PROC2_INVPCID) != 0;
     vmx.cr3_exits = (vmx.proc & (PROC_CR3_LOAD | PROC_CR3_STORE)) != 0;
+    vmx.invlpg_exits = (proc_capability >> 32 & PROC_INVLPG) != 0;
     vmx.monitor_trap_flag = (proc_capability >> 32 & PROC_MONITOR_TRAP_FLAG) &&
                             !(without >> FEATURE_MONITOR_TRAP_FLAG & 1);
     if (!vmx.monitor_trap_flag)
@@ -205,6 +207,7 @@ static bool choose_ept(uint64_t without, struct why *why)
         vmx.proc2 &= ~PROC2_VPID;
     }
     vmx.invvpid = capability & VPID_CAP_ONE ? INVVPID_SINGLE_CONTEXT : INVVPID_ALL_CONTEXTS;
+    vmx.invvpid_address = capability & VPID_CAP_ADDRESS ? INVVPID_ADDRESS : vmx.invvpid;
     vmx.invvpid_cr3 = capability & VPID_CAP_RETAIN ? INVVPID_RETAIN_GLOBALS : vmx.invvpid;
     return true;
 }

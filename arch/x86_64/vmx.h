@@ -16,6 +16,7 @@
 /* Types of INVEPT and INVVPID, SDM 3C 31.3 */
 enum invept_type { INVEPT_SINGLE_CONTEXT = 1, INVEPT_ALL_CONTEXTS = 2 };
 enum invvpid_type {
+    INVVPID_ADDRESS = 0,
     INVVPID_SINGLE_CONTEXT = 1,
     INVVPID_ALL_CONTEXTS = 2,
     INVVPID_RETAIN_GLOBALS = 3, /* single context */
@@ -30,12 +31,14 @@ struct vmx {
     bool preemption_timer;
     bool monitor_trap_flag; /* offered; whether it works shows the first step */
     bool cr3_exits;         /* MOV to and from CR3 cannot be kept from exiting */
+    bool invlpg_exits;      /* INVLPG can be made to exit */
     bool string_io_info;
     bool rdtscp, invpcid;
     unsigned preemption_timer_shift; /* it counts TSC >> shift */
     unsigned max_ept_leaf;           /* level: 1, 2 or 3 */
     enum invept_type invept;
     enum invvpid_type invvpid;
+    enum invvpid_type invvpid_address; /* for an INVLPG */
     enum invvpid_type invvpid_cr3; /* for a MOV to CR3: keeps global translations where it can */
     unsigned cr3_targets;          /* CR3-target values, 0 to 4 */
     uint64_t cr0_must_be_1, cr0_may_be_1; /* while in VMX operation, SDM 3D A.7 */
@@ -64,13 +67,19 @@ static inline void invept(enum invept_type type, uint64_t eptp)
     __asm__ volatile("invept %0, %1" : : "m"(descriptor), "r"((uint64_t)type) : "cc", "memory");
 }
 
-static inline void invvpid(enum invvpid_type type, uint16_t vpid)
+/* `address`: canonical, for INVVPID_ADDRESS. */
+static inline void invvpid_at(enum invvpid_type type, uint16_t vpid, uint64_t address)
 {
     struct {
         uint64_t vpid, address;
-    } descriptor = {vpid, 0};
+    } descriptor = {vpid, address};
 
     __asm__ volatile("invvpid %0, %1" : : "m"(descriptor), "r"((uint64_t)type) : "cc", "memory");
+}
+
+static inline void invvpid(enum invvpid_type type, uint16_t vpid)
+{
+    invvpid_at(type, vpid, 0);
 }
 
 #endif

@@ -111,7 +111,7 @@ static const char *check_table_entry(const struct cpt *c, uint32_t n, unsigned s
         return "a table entry stands for what is none, or was not used";
     if (t->gfn != (e & PTE_ADDRESS) >> PAGE_SHIFT)
         return "a table entry leads to another table than the guest's";
-    if (is_switch != (t->handling == HANDLING_NESTED))
+    if (is_switch != !table_has_nodes_in(t, node_format(c, n)))
         return "an entry leads past its table's handling";
     if (count_links(c, t, n, slot) != 1)
         return "an entry without its link";
@@ -137,6 +137,8 @@ static const char *check_entry(const struct cpt *c, uint32_t n, unsigned slot)
         wrong = check_shadow_leaf(c, n, entry);
     if (wrong || node->table == CPT_NONE)
         return wrong;
+    if (c->table[node->table].handling == HANDLING_UNSYNC)
+        return kind == ENTRY_EMPTY ? "an entry is empty that is out of sync" : NULL;
     uint64_t e = load_entry(guest_table(c, c->table[node->table].gfn) + slot);
     if (kind == ENTRY_EMPTY)
         return !entry && !(e & PTE_P) ? NULL : "an entry is empty that should not be";
@@ -168,7 +170,8 @@ static uint32_t count_refs(const struct cpt *c, uint32_t n)
     const struct table *t = &c->table[node->table];
     for (uint32_t i = t->links; i != CPT_NONE; i = c->link[i].next)
         refs += c->node[c->link[i].node].level == node->level + 1 &&
-                node_format(c, c->link[i].node) == node_format(c, n);
+                node_format(c, c->link[i].node) == node_format(c, n) &&
+                entry_kind(node_page(c, c->link[i].node)[c->link[i].slot]) == ENTRY_NODE;
     for (uint32_t i = 0; i < CPT_ROOTS; i++)
         refs += c->root[i].gfn != CPT_FREE_GFN && c->root[i].node[node_format(c, n)] == n;
     return refs;
@@ -198,7 +201,9 @@ static const char *check_table(const struct cpt *c, const struct table *t)
         return "a table outside RAM";
     if (t->handling == HANDLING_NESTED && t->nodes != CPT_NONE)
         return "a nested-handled table with nodes";
-    if (frame_protected(c, frame) != (t->nodes != CPT_NONE))
+    if (t->handling == HANDLING_UNSYNC && !table_can_unsync(c, t))
+        return "a table is out of sync that may not be";
+    if (frame_protected(c, frame) != (t->nodes != CPT_NONE && t->handling == HANDLING_SHADOW))
         return "a table's protection does not follow its handling";
     if (t->nodes == CPT_NONE && t->links == CPT_NONE)
         return "a table that nobody needs";

@@ -10,8 +10,10 @@
  *   SHADOW    by nodes of a second format that hold host-physical addresses, without EPT
  *
  * A guest table is shadow-handled (write-protected, nodes stand for it) or nested-handled (the
- * guest writes it freely), for all roots together. A profiler counts what happens, and a policy
- * (policy.h) moves tables and roots between these while the guest runs.
+ * guest writes it freely), for all roots together; a leaf table that SHADOW walks can also be out
+ * of sync (the guest writes it freely, and its nodes follow when the guest invalidates). A profiler
+ * counts what happens, and a policy (policy.h) moves tables and roots between these while the guest
+ * runs.
  *
  * In guest-physical space, with B = min(MAXPHYADDR, 48) bits, lie beside the guest's RAM:
  *
@@ -118,6 +120,7 @@ struct cpt_head {
     uint64_t generation; /* counts what may change how some root is walked */
     uint64_t changes;    /* promotions, demotions and changes of a root's state */
     uint64_t next_look;  /* ticks: when cpt_tick has something to do; may come nearer */
+    uint32_t unsync;     /* tables out of sync */
 };
 
 struct cpt_stats {
@@ -130,7 +133,12 @@ struct cpt_stats {
     uint64_t demotions;           /* the other way */
     uint64_t promotion_ticks_max; /* that one promotion took */
     uint64_t evictions;           /* demotions for lack of memory */
-    uint64_t root_changes;        /* of state */
+    uint64_t unsyncs;             /* tables that went out of sync */
+    uint64_t resyncs;             /* and came back */
+    uint64_t invlpgs;             /* INVLPGs that exited for them */
+    uint64_t prefetched;          /* entries made beside one that was synced */
+    uint64_t floods;       /* tables whose nodes were dropped for being written, not walked */
+    uint64_t root_changes; /* of state */
     uint64_t invalidations;
     uint64_t cr3_loads;      /* that exited */
     uint64_t changed_tables; /* nested-handled tables found changed at an interval's end: what
@@ -141,7 +149,7 @@ struct cpt_stats {
 
 struct cpt_counts { /* of what is there now */
     uint32_t roots[CPT_STATES];
-    uint32_t tables_shadow, tables_nested;
+    uint32_t tables_shadow, tables_nested, tables_unsync;
     uint32_t nodes[CPT_FORMATS];
     uint64_t node_bytes;   /* of nodes in use, with their share of the book-keeping */
     uint64_t mapped_bytes; /* of guest memory, by leaves of nodes and tables below switch entries
@@ -223,6 +231,15 @@ unsigned cpt_hot_nested_roots(const struct cpt *c, uint64_t *cr3, unsigned room)
 
 /* Whether some root is not NESTED, so that CR3 loads must exit. */
 bool cpt_has_risen_roots(const struct cpt *c);
+
+/*
+ * What a processor in SHADOW must tell while tables are out of sync (cpt_head's unsync > 0), before
+ * it goes on: INVLPG of an address; and everything else that makes a processor forget translations
+ * (INVPCID; MOV to CR4 that changes PGE, PCIDE, PAE, PSE or SMEP; EFER.NXE), after which none is. A
+ * MOV to CR3 is told by cpt_load_root. The caller gives the invalidation itself.
+ */
+void cpt_invlpg(struct cpt *c, const struct cpt_cpu *cpu, gva_t at);
+void cpt_invalidated(struct cpt *c);
 
 /* --- what exits ask --------------------------------------------------------------------------- */
 

@@ -151,7 +151,7 @@ uint64_t entry_for_table(const struct cpt *c, uint32_t n, uint64_t e, const stru
 {
     enum cpt_format format = node_format(c, n);
 
-    if (t->handling == HANDLING_SHADOW)
+    if (table_has_nodes_in(t, format))
         return (e & COPIED_TABLE) | PTE_A | kind_bits(ENTRY_NODE) |
                node_address(c, table_node(c, t, c->node[n].level - 1u, format));
     if (format == CPT_FORMAT_COMPOUND)
@@ -421,14 +421,19 @@ static enum sync_status sync_table(struct cpt *c, uint32_t n, unsigned slot, uin
     struct table *t = follow ? table_get(c, gfn, level) : table_find(c, gfn);
     if (t)
         t->busy++; /* making room may take everything from it */
-    if (t && t->handling == HANDLING_SHADOW) {
-        child = follow ? node_get(c, t, level, format) : table_node(c, t, level, format);
+    if (t && t->handling == HANDLING_UNSYNC && follow && format == CPT_FORMAT_SHADOW &&
+        table_node(c, t, level, format) == CPT_NONE)
+        table_resync(c, t); /* it is met at another level */
+    if (t && table_has_nodes_in(t, format)) {
+        child = table_node(c, t, level, format);
+        if (child == CPT_NONE && follow)
+            child = node_get(c, t, level, format);
         if (child != CPT_NONE)
             c->node[child].epoch = c->epoch;
     }
     if (t)
         t->busy--;
-    bool to_guest = t && t->handling == HANDLING_NESTED;
+    bool to_guest = t && !table_has_nodes_in(t, format);
     if (t && (child != CPT_NONE || to_guest) && link_add(c, t, n, slot)) {
         if (child != CPT_NONE)
             c->node[child].refs++;
@@ -458,6 +463,15 @@ static inline uint64_t compound_level_1(const struct cpt *c, uint32_t n, unsigne
     return compound_leaf(c, e, 1);
 }
 
+/* For what is not present. A table out of sync has traps there: a page fault that no processor
+ * could take from what it has cached must be looked at. */
+static uint64_t empty_entry(const struct cpt *c, uint32_t n, unsigned slot)
+{
+    bool unsync = c->table[c->node[n].table].handling == HANDLING_UNSYNC;
+
+    return unsync && RULE(UNSYNC_HAS_NO_EMPTY) ? trap_entry(c, n, slot, 0) : 0;
+}
+
 /* Entries on which others may hang. */
 __attribute__((noinline)) static enum sync_status sync_any(struct cpt *c, uint32_t n, unsigned slot,
                                                            uint64_t e, bool follow)
@@ -465,7 +479,7 @@ __attribute__((noinline)) static enum sync_status sync_any(struct cpt *c, uint32
     unsigned level = c->node[n].level;
 
     if (!(e & PTE_P)) {
-        entry_set(c, n, slot, 0);
+        entry_set(c, n, slot, empty_entry(c, n, slot));
         return SYNC_OK;
     }
     if (entry_is_reserved(c, e, level) && RULE(RESERVED_FAULTS)) {
@@ -520,18 +534,52 @@ static void fill_compound_leaves(struct cpt *c, uint32_t n, const uint64_t *gues
     }
 }
 
-/* Level 1 of SHADOW, likewise; the page was cleared. */
-static void fill_shadow_leaves(struct cpt *c, uint32_t n, const uint64_t *guest)
+static uint64_t shadow_level_1(const struct cpt *c, uint32_t n, unsigned slot, uint64_t e)
 {
+    uint64_t value = 0;
+
+    if (!(e & PTE_P))
+        return 0;
+    if ((e & c->reserved) && RULE(RESERVED_FAULTS))
+        return fault_entry(c, e, 1);
+    if ((e & PTE_A) || !RULE(UNUSED_TRAPS))
+        value = shadow_leaf(c, e, 1);
+    return value ? value : trap_entry(c, n, slot, e);
+}
+
+/* The same by what is usual: a used page of low RAM. */
+static inline uint64_t shadow_usual(const struct cpt *c, uint32_t n, unsigned slot, uint64_t e)
+{
+    uint64_t used = PTE_P | PTE_A, at = e & PTE_ADDRESS;
+
+    if (__builtin_expect((e & used) != used || at >= c->ram.low || !RULE(CLEAN_NEEDS_D) ||
+                             !RULE(SPLIT_ROUND_TABLES),
+                         0))
+        return shadow_level_1(c, n, slot, e);
+    uint64_t host = (c->ram.base.v + at) | (e & COPIED_LEAF & ~PTE_W) | PTE_A | PTE_D;
+    if ((e & (PTE_W | PTE_D)) == (PTE_W | PTE_D) && !frame_protected(c, at >> PAGE_SHIFT))
+        return host | PTE_W | kind_bits(ENTRY_DIRTY);
+    return host | kind_bits(ENTRY_CLEAN);
+}
+
+void node_resync(struct cpt *c, uint32_t n, const uint64_t *guest)
+{
+    const uint64_t *page = node_page(c, n);
+
     for (unsigned slot = 0; slot < PT_ENTRIES; slot++) {
-        uint64_t e = load_entry(guest + slot), value = 0;
-        if (!(e & PTE_P))
-            continue;
-        if ((e & c->reserved) && RULE(RESERVED_FAULTS))
-            value = fault_entry(c, e, 1);
-        else if ((e & PTE_A) || !RULE(UNUSED_TRAPS))
-            value = shadow_leaf(c, e, 1);
-        store(c, n, slot, value ? value : trap_entry(c, n, slot, e));
+        uint64_t value = shadow_usual(c, n, slot, load_entry(guest + slot));
+        if (value != page[slot])
+            store(c, n, slot, value);
+    }
+}
+
+void node_trap_empty(struct cpt *c, uint32_t n)
+{
+    uint64_t *page = node_page(c, n), trap = trap_entry(c, n, 0, 0);
+
+    for (unsigned slot = 0; slot < PT_ENTRIES && RULE(UNSYNC_HAS_NO_EMPTY); slot++) {
+        if (page[slot] == 0)
+            __atomic_store_n(page + slot, trap, __ATOMIC_RELEASE);
     }
 }
 
@@ -546,7 +594,7 @@ void node_fill(struct cpt *c, uint32_t n, const uint64_t *guest)
     for (unsigned slot = 0; slot < PT_ENTRIES; slot++)
         page[slot] = 0;
     if (c->node[n].level == 1) {
-        fill_shadow_leaves(c, n, guest);
+        node_resync(c, n, guest);
         return;
     }
     for (unsigned slot = 0; slot < PT_ENTRIES; slot++) {

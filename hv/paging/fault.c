@@ -118,6 +118,60 @@ set_walk_bits(const struct cpt *c, const struct cpt_cpu *cpu, gva_t at, gpa_t sl
 
 /* --- stores to tables ------------------------------------------------------------------------- */
 
+/* A root's table must stay: processors walk by its nodes. */
+static bool is_root(const struct cpt *c, const struct table *t)
+{
+    return root_find(c, t->gfn) != NULL;
+}
+
+static enum policy_answer ask_policy(const struct cpt *c, const struct cpt_cpu *cpu,
+                                     const struct table *t)
+{
+    struct policy_table view = {
+        .level = t->level,
+        .writes = t->writes,
+        .syncs = t->syncs,
+        .flood = t->flood,
+        .is_unsync = t->handling == HANDLING_UNSYNC,
+        .can_unsync = t->handling == HANDLING_SHADOW && table_can_unsync(c, t),
+        .wanted_unchanged = t->wanted_unchanged,
+        .walker = cpu->state,
+        .interval = c->settings.interval,
+    };
+
+    return policy_at_write(&c->settings.policy, &view);
+}
+
+void table_count_sync(struct cpt *c, const struct cpt_cpu *cpu, struct table *t)
+{
+    table_begin_count(c, t);
+    t->syncs++;
+    if (ask_policy(c, cpu, t) == POLICY_DEMOTE)
+        table_demote(c, t, TRACE_DEMOTE);
+}
+
+static enum cpt_result table_ask_policy(struct cpt *c, const struct cpt_cpu *cpu, struct table *t)
+{
+    switch (ask_policy(c, cpu, t)) {
+    case POLICY_KEEP:
+        return CPT_TABLE_WRITE;
+    case POLICY_UNSYNC:
+        table_unsync(c, t);
+        break;
+    case POLICY_DEMOTE:
+        table_demote(c, t, TRACE_DEMOTE);
+        break;
+    case POLICY_ZAP:
+        if (is_root(c, t))
+            return CPT_TABLE_WRITE;
+        c->stats.floods++;
+        table_zap(c, t);
+        break;
+    }
+    settle(c);
+    return CPT_RESUME;
+}
+
 __attribute__((noinline)) static enum cpt_result table_write(struct cpt *c,
                                                              const struct cpt_cpu *cpu, gpa_t at)
 {
@@ -127,27 +181,12 @@ __attribute__((noinline)) static enum cpt_result table_write(struct cpt *c,
     if (!t || t->handling != HANDLING_SHADOW)
         return CPT_RESUME;
     c->stats.table_writes++;
-    c->events++;
     trace_add(c->trace, TRACE_WRITE, at.v, t->level);
-    if (t->writes_epoch != c->epoch) {
-        t->writes_epoch = c->epoch;
-        t->writes = 0;
-    }
-    t->writes++;
-    if (t->writes < c->settings.policy.demote_writes) /* no policy demotes before */
+    table_begin_count(c, t);
+    t->flood++;
+    if (++t->writes < c->ask_writes && t->flood < c->ask_writes)
         return CPT_TABLE_WRITE;
-    struct policy_table view = {
-        .level = t->level,
-        .writes = t->writes,
-        .wanted_unchanged = t->wanted_unchanged,
-        .walker = cpu->state,
-        .interval = c->settings.interval,
-    };
-    if (!policy_demotes(&c->settings.policy, &view))
-        return CPT_TABLE_WRITE;
-    table_demote(c, t, TRACE_DEMOTE);
-    settle(c);
-    return CPT_RESUME;
+    return table_ask_policy(c, cpu, t);
 }
 
 __attribute__((noinline)) static void written_at_large(struct cpt *c, struct table *t,
@@ -174,7 +213,7 @@ void cpt_written(struct cpt *c, gpa_t at, unsigned bytes)
     unsigned first = (unsigned)(at.v % PAGE_SIZE) / sizeof(uint64_t);
     unsigned last = (unsigned)(at.v % PAGE_SIZE + bytes - 1) / sizeof(uint64_t);
 
-    if (!t || t->nodes == CPT_NONE)
+    if (!t || t->nodes == CPT_NONE || t->handling == HANDLING_UNSYNC)
         return;
     c->stats.emulated++;
     const struct node *node = &c->node[t->nodes];
@@ -193,8 +232,7 @@ void cpt_give_up(struct cpt *c, gpa_t at)
     settle(c);
 }
 
-/* The node and slot in SHADOW at which the walk for `at` ends. */
-static uint32_t shadow_end(const struct cpt *c, uint32_t n, gva_t at, unsigned *slot)
+uint32_t shadow_end(const struct cpt *c, uint32_t n, gva_t at, unsigned *slot)
 {
     for (;;) {
         *slot = pt_index(at, c->node[n].level);
@@ -373,7 +411,24 @@ static enum sync_status sync_path(struct cpt *c, uint32_t n, gva_t at, gpa_t *bl
             (entry_kind(entry) != ENTRY_NODE && entry_kind(entry) != ENTRY_SPLIT))
             return status;
         n = node_at(c, CPT_FORMAT_SHADOW, entry & PTE_ADDRESS);
+        if (c->node[n].table != CPT_NONE)
+            c->table[c->node[n].table].flood = 0;
     }
+}
+
+/*
+ * A fault at an entry that is not there as the guest has it, of a table that is out of sync or was
+ * lately: it may cost more exits so than its writes would. The first use of a page is another
+ * matter: it comes to an end.
+ */
+static void count_fault(struct cpt *c, const struct cpt_cpu *cpu, gva_t at)
+{
+    unsigned slot;
+    uint32_t n = shadow_end(c, c->root[cpu->root].node[CPT_FORMAT_SHADOW], at, &slot);
+    uint32_t t = c->node[n].table;
+
+    if (t != CPT_NONE && c->table[t].was_unsync && entry_kind(node_page(c, n)[slot]) == ENTRY_TRAP)
+        table_count_sync(c, cpu, &c->table[t]);
 }
 
 /* What the access was, as far as the error code tells: a fetch shows only with NXE or SMEP. */
@@ -396,12 +451,18 @@ enum cpt_result cpt_page_fault(struct cpt *c, struct cpt_cpu *cpu, struct cpt_ac
     struct walk_result w =
         walk(memory, registers, a->gva, a->access | WALK_SET_AD | (trap ? WALK_NO_CHECK : 0));
 
+    bool by_nodes = cpu->state == CPT_SHADOW && cpu->root != CPT_NONE;
+    if (by_nodes)
+        count_fault(c, cpu, a->gva);
     if (w.status == WALK_FAULT) {
+        if (by_nodes && c->head.unsync > 0) /* a fault makes the processor forget the address */
+            unsync_sync_entry(c, cpu, a->gva, false);
+        settle(c);
         a->error_code = w.error_code;
         return CPT_FAULT;
     }
     a->gpa = w.gpa;
-    if (cpu->state != CPT_SHADOW || cpu->root == CPT_NONE)
+    if (!by_nodes)
         return CPT_RESUME;
     struct root *r = &c->root[cpu->root];
     switch (sync_path(c, r->node[CPT_FORMAT_SHADOW], a->gva, &blocker)) {
@@ -415,6 +476,8 @@ enum cpt_result cpt_page_fault(struct cpt *c, struct cpt_cpu *cpu, struct cpt_ac
     case SYNC_OK:
         break;
     }
+    if (c->head.unsync > 0)
+        unsync_sync_entry(c, cpu, a->gva, true);
     settle(c);
     uint64_t frame = frame_of(c, w.gpa.v >> PAGE_SHIFT);
     if (frame == CPT_FREE_GFN) { /* stays a trap: the processor never gets to look at the rights */

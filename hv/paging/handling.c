@@ -22,13 +22,15 @@ void table_demote(struct cpt *c, struct table *t, enum trace_kind why)
 {
     const struct policy_settings *p = &c->settings.policy;
 
-    if (t->handling != HANDLING_SHADOW)
+    if (t->handling != HANDLING_SHADOW && t->handling != HANDLING_UNSYNC)
         return;
     struct root *r = root_find(c, t->gfn);
     t->busy++;
     if (r)
         root_set_state(c, r, CPT_NESTED);
-    c->used_tables[HANDLING_SHADOW]--;
+    if (t->handling == HANDLING_UNSYNC)
+        unsync_list_remove(c, t);
+    c->used_tables[t->handling]--;
     c->used_tables[HANDLING_NESTED]++;
     t->handling = HANDLING_NESTED;
     nested_list_add(c, t);
@@ -95,6 +97,7 @@ bool table_promote(struct cpt *c, struct table *t)
     c->used_tables[HANDLING_SHADOW]++;
     t->handling = HANDLING_SHADOW;
     t->promoted = clock_of(c);
+    t->was_unsync = 0;
     t->busy++;
     for (uint32_t i = t->links; i != CPT_NONE && complete;) {
         const struct link *link = &c->link[i];
@@ -144,8 +147,7 @@ static bool can_give_up(const struct cpt *c, uint32_t n, enum cpt_format format)
     return true;
 }
 
-/* Its nodes go, its handling stays: they are made anew at the next access. */
-static void table_zap(struct cpt *c, struct table *t)
+void table_zap(struct cpt *c, struct table *t)
 {
     t->busy++;
     while (t->links != CPT_NONE)

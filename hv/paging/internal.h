@@ -34,6 +34,11 @@ enum rule {
     RULE_STORES_SYNC,
     RULE_WRITES_SET_D,
     RULE_D_WHERE_WALK_STOPPED,
+    RULE_LOADS_RESYNC,
+    RULE_INVLPG_SYNCS,
+    RULE_UNSYNC_HAS_NO_EMPTY,
+    RULE_ENTERING_SHADOW_RESYNCS,
+    RULE_RESYNC_PROTECTS,
 };
 
 #ifdef CPT_BREAK
@@ -70,7 +75,11 @@ static inline uint64_t kind_bits(enum entry_kind kind)
     return (uint64_t)kind << ENTRY_KIND_SHIFT;
 }
 
-enum handling { HANDLING_FREE, HANDLING_SHADOW, HANDLING_NESTED };
+/*
+ * UNSYNC: the guest writes the table freely and SHADOW walks its nodes all the same, as a processor
+ * may use what it has cached (unsync.c). For COMPOUND it is as if nested-handled.
+ */
+enum handling { HANDLING_FREE, HANDLING_SHADOW, HANDLING_NESTED, HANDLING_UNSYNC, HANDLINGS };
 
 struct table {
     uint64_t gfn;
@@ -81,11 +90,14 @@ struct table {
     uint8_t level; /* the lowest at which it is reached */
     uint8_t busy;  /* its nodes are being given up: not to be forgotten meanwhile */
     uint8_t in_nested_list;
+    uint8_t was_unsync;   /* it went out of sync lately */
     uint32_t nested_next; /* list of the nested-handled; may hold records that no longer are */
+    uint32_t unsync_next; /* list of those out of sync */
     /* The profiler's */
-    uint32_t writes;
-    uint64_t writes_epoch; /* the interval that `writes` counts */
-    uint64_t promoted;     /* when, in clock_of(); 0: never */
+    uint32_t writes, syncs; /* trapped, and other exits of SHADOW on its account, */
+    uint64_t writes_epoch;  /* in this interval */
+    uint32_t flood;         /* trapped writes since SHADOW last walked through a node of it */
+    uint64_t promoted;      /* when, in clock_of(); 0: never */
     uint32_t unchanged, wanted_unchanged;
     uint32_t
         changing; /* looks in a row that found a change: the next one waits so many intervals */
@@ -158,12 +170,13 @@ struct cpt {
     uint32_t cpus;
     uint32_t *table_hash, *root_hash;
     uint32_t free_node[CPT_FORMATS], free_link, free_table;
-    uint32_t nested_tables;
-    uint32_t limbo; /* nodes that processors may still have cached pointers to */
+    uint32_t nested_tables, unsync_tables;
+    uint32_t ask_writes; /* trapped writes in an interval before the policy need be asked */
+    uint32_t limbo;      /* nodes that processors may still have cached pointers to */
     uint32_t used_nodes[CPT_FORMATS];
-    uint32_t shadow_end;     /* nodes from here on have never been used */
-    uint32_t risen_roots;    /* not NESTED */
-    uint32_t used_tables[3]; /* by handling */
+    uint32_t shadow_end;  /* nodes from here on have never been used */
+    uint32_t risen_roots; /* not NESTED */
+    uint32_t used_tables[HANDLINGS];
 
     uint64_t *is_protected; /* a bit a frame of RAM: shadow-handled */
     uint16_t *writer; /* SHADOW: of a frame, the node whose leaf mapped it writable last, by its
@@ -258,6 +271,13 @@ static inline uint64_t clock_of(const struct cpt *c)
     return c->trace->time / c->settings.interval + 1;
 }
 
+/* Whether what leads to the table in nodes of this format leads to a node. */
+static inline bool table_has_nodes_in(const struct table *t, enum cpt_format format)
+{
+    return t->handling == HANDLING_SHADOW ||
+           (t->handling == HANDLING_UNSYNC && format == CPT_FORMAT_SHADOW);
+}
+
 /* node.c */
 struct table *table_search(const struct cpt *c, uint64_t gfn);
 /* The table at `gfn`, or NULL. A store to a table asks twice. */
@@ -289,8 +309,14 @@ uint32_t node_get(struct cpt *c, struct table *t, unsigned level, enum cpt_forma
 /* A node for the parts of the large leaf at `slot` of `parent`, whose level is one lower. */
 uint32_t node_get_split(struct cpt *c, uint32_t parent, unsigned slot);
 void table_free_nodes(struct cpt *c, struct table *t);
+/* Those of one format. */
+void table_free_nodes_in(struct cpt *c, struct table *t, enum cpt_format format);
 void sweep_nested_list(struct cpt *c);
 void nested_list_add(struct cpt *c, struct table *t);
+/* Take the guest's right to write the table away, everywhere, or give it back. False without
+ * memory. The caller owes an invalidation before anybody reads the table. */
+bool table_protect(struct cpt *c, const struct table *t);
+void table_unprotect(struct cpt *c, const struct table *t);
 /* One reference less; the last one frees the node, and nodes that only it led to. */
 void node_put(struct cpt *c, uint32_t n);
 /* Do what is owed to processors' caches; after that, nodes given up can be used again. */
@@ -312,6 +338,10 @@ void node_fill(struct cpt *c, uint32_t n, const uint64_t *guest);
 /* Bring one entry into line with the guest's. `follow`: an access is on its way through it, so that
  * a table that has no node gets one. */
 enum sync_status entry_sync(struct cpt *c, uint32_t n, unsigned slot, bool follow);
+/* SHADOW, level 1: bring all entries into line. */
+void node_resync(struct cpt *c, uint32_t n, const uint64_t *guest);
+/* SHADOW, level 1: what is not present becomes a trap. */
+void node_trap_empty(struct cpt *c, uint32_t n);
 /* Replace an entry, with all that hangs on the old one. */
 void entry_set(struct cpt *c, uint32_t n, unsigned slot, uint64_t value);
 /* The value of an entry that leads to `t` as it is handled now. The node must be there. */
@@ -337,9 +367,45 @@ void leaves_protect(struct cpt *c, uint64_t frame);
 void table_demote(struct cpt *c, struct table *t, enum trace_kind why);
 /* Hand it back to shadow handling, with nodes for all that lead to it. False without memory. */
 bool table_promote(struct cpt *c, struct table *t);
+/* The nodes go, the handling stays: they are made anew at the next access. */
+void table_zap(struct cpt *c, struct table *t);
 /* Free a node of `format`: the table whose nodes were made longest ago becomes nested-handled, or a
  * root that no processor runs falls to NESTED. False when there is nothing to give up. */
 bool evict(struct cpt *c, enum cpt_format format);
+
+/* unsync.c */
+/* Whether the table may go out of sync: nodes of SHADOW stand for it, all at level 1. */
+bool table_can_unsync(const struct cpt *c, const struct table *t);
+/* Let the guest write it. The caller settles. */
+void table_unsync(struct cpt *c, struct table *t);
+/* Write-protect it again and bring its nodes into line. Without memory it becomes nested-handled.
+ */
+void table_resync(struct cpt *c, struct table *t);
+void resync_all(struct cpt *c);
+/* Those that nothing has happened to in the interval that ended. */
+void resync_idle(struct cpt *c);
+/* It is not out of sync any more. */
+void unsync_list_remove(struct cpt *c, struct table *t);
+/* Bring the entry for `at` into line where it is one of a table out of sync, and with `around`
+ * those about it that the guest has used. */
+void unsync_sync_entry(struct cpt *c, const struct cpt_cpu *cpu, gva_t at, bool around);
+
+/* fault.c */
+/* SHADOW had an exit for an entry of the table: if there were too many, the policy gives it up. */
+void table_count_sync(struct cpt *c, const struct cpt_cpu *cpu, struct table *t);
+/* The node and slot in SHADOW at which the walk for `at` ends. */
+uint32_t shadow_end(const struct cpt *c, uint32_t n, gva_t at, unsigned *slot);
+
+/* profile.c */
+/* Let the table's counts be those of this interval. */
+static inline void table_begin_count(struct cpt *c, struct table *t)
+{
+    c->events++;
+    if (t->writes_epoch == c->epoch)
+        return;
+    t->writes_epoch = c->epoch;
+    t->writes = t->syncs = 0;
+}
 
 /* root.c */
 /* Change how the root is walked; processors that run it notice in cpt_refresh. */

@@ -141,7 +141,8 @@ struct cpt *cpt_create(const struct cpt_host *host, const struct cpt_memory *mem
     c->large_leaves = take(&at, (c->frames / PT_ENTRIES + 1) * sizeof(uint16_t));
     make_lists(c);
     c->limbo = CPT_NONE;
-    c->nested_tables = CPT_NONE;
+    c->nested_tables = c->unsync_tables = CPT_NONE;
+    c->ask_writes = policy_first_write(&settings->policy);
     c->epoch = 1; /* 0 is "never" */
     c->head.generation = 1;
     c->interval = settings->interval;
@@ -253,6 +254,8 @@ void table_drop_if_unused(struct cpt *c, struct table *t)
     while (*at != table_index(c, t))
         at = &c->table[*at].hash_next;
     *at = t->hash_next;
+    if (t->handling == HANDLING_UNSYNC)
+        unsync_list_remove(c, t);
     c->used_tables[t->handling]--;
     t->handling = HANDLING_FREE;
     if (t->in_nested_list)
@@ -333,8 +336,7 @@ static uint32_t node_alloc(struct cpt *c, enum cpt_format format)
     return n;
 }
 
-/* Take the guest's right to write the frame away, everywhere, before anybody reads the table. */
-static bool protect(struct cpt *c, const struct table *t)
+bool table_protect(struct cpt *c, const struct table *t)
 {
     uint64_t frame = frame_of(c, t->gfn);
 
@@ -345,14 +347,12 @@ static bool protect(struct cpt *c, const struct table *t)
     c->is_protected[frame / 64] |= 1ull << frame % 64;
     if (RULE(PROTECT_LEAVES))
         leaves_protect(c, frame);
-    if (RULE(INVALIDATE_BEFORE_READING)) {
+    if (RULE(INVALIDATE_BEFORE_READING))
         c->owes_invalidation = true;
-        settle(c);
-    }
     return true;
 }
 
-static void unprotect(struct cpt *c, const struct table *t)
+void table_unprotect(struct cpt *c, const struct table *t)
 {
     uint64_t frame = frame_of(c, t->gfn);
 
@@ -373,7 +373,7 @@ uint32_t node_get(struct cpt *c, struct table *t, unsigned level, enum cpt_forma
     n = node_alloc(c, format);
     if (n == CPT_NONE)
         return CPT_NONE;
-    if (t->handling != HANDLING_SHADOW || !protect(c, t)) { /* it was what eviction found */
+    if (t->handling != HANDLING_SHADOW || !table_protect(c, t)) { /* it was what eviction found */
         c->node[n].next = c->free_node[format];
         c->free_node[format] = n;
         c->used_nodes[format]--;
@@ -381,6 +381,8 @@ uint32_t node_get(struct cpt *c, struct table *t, unsigned level, enum cpt_forma
             table_demote(c, t, TRACE_EVICT);
         return CPT_NONE;
     }
+    if (RULE(INVALIDATE_BEFORE_READING))
+        settle(c);
     c->node[n] = (struct node){.table = table_index(c, t),
                                .next = t->nodes,
                                .level = (uint8_t)level,
@@ -412,6 +414,19 @@ uint32_t node_get_split(struct cpt *c, uint32_t parent, unsigned slot)
     return n;
 }
 
+static void table_lost_nodes(struct cpt *c, struct table *t)
+{
+    table_unprotect(c, t);
+    if (t->handling != HANDLING_UNSYNC)
+        return;
+    /* What leads to it still leads to the guest's own table. */
+    unsync_list_remove(c, t);
+    c->used_tables[HANDLING_UNSYNC]--;
+    c->used_tables[HANDLING_NESTED]++;
+    t->handling = HANDLING_NESTED;
+    nested_list_add(c, t);
+}
+
 /* Give the node up: what its entries lead to, and the table's hold on it. */
 static void node_free(struct cpt *c, uint32_t n)
 {
@@ -432,7 +447,7 @@ static void node_free(struct cpt *c, uint32_t n)
             at = &c->node[*at].next;
         *at = node->next;
         if (t->nodes == CPT_NONE)
-            unprotect(c, t);
+            table_lost_nodes(c, t);
     }
     node->used = 0;
     c->used_nodes[format]--;
@@ -464,5 +479,16 @@ void table_free_nodes(struct cpt *c, struct table *t)
     t->busy++;
     while (t->nodes != CPT_NONE)
         node_free(c, t->nodes);
+    t->busy--;
+}
+
+void table_free_nodes_in(struct cpt *c, struct table *t, enum cpt_format format)
+{
+    t->busy++;
+    for (uint32_t n = t->nodes, next; n != CPT_NONE; n = next) {
+        next = c->node[n].next;
+        if (node_format(c, n) == format)
+            node_free(c, n);
+    }
     t->busy--;
 }

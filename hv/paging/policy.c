@@ -12,12 +12,16 @@ const struct policy_settings policy_default = {
     .cost_reference = 16,
     .walk_ticks = 100,
     .walks_per_load = 32,
+    .unsync_writes = 3,
+    .flood_writes = 3,
+    .prefetch = 8,
 };
 
 struct policy {
     const char *name;
     bool (*starts_shadow)(const struct policy_settings *s, unsigned level);
-    bool (*demotes)(const struct policy_settings *s, const struct policy_table *table);
+    enum policy_answer (*at_write)(const struct policy_settings *s,
+                                   const struct policy_table *table);
     bool (*promotes)(const struct policy_settings *s, const struct policy_table *table);
     enum cpt_state (*root_state)(const struct policy_settings *s, const struct policy_root *root);
 };
@@ -27,6 +31,20 @@ struct policy {
 static bool static_starts_shadow(const struct policy_settings *s, unsigned level)
 {
     return level > s->switch_level;
+}
+
+/* As KVM does: leaf tables go out of sync, others lose their nodes when they are written and not
+ * walked. */
+static enum policy_answer static_at_write(const struct policy_settings *s,
+                                          const struct policy_table *table)
+{
+    if (!s->pinned_shadow || table->is_unsync)
+        return POLICY_KEEP;
+    if (table->can_unsync && s->unsync_writes)
+        return table->writes >= s->unsync_writes ? POLICY_UNSYNC : POLICY_KEEP;
+    /* A store by way of the table that it changes walks it first: one alone is no flood. */
+    bool flood = s->flood_writes && table->flood > 1 && table->flood >= s->flood_writes;
+    return flood ? POLICY_ZAP : POLICY_KEEP;
 }
 
 static bool never(const struct policy_settings *s, const struct policy_table *table)
@@ -56,9 +74,10 @@ static bool always_starts_shadow(const struct policy_settings *s, unsigned level
     return true;
 }
 
-static bool threshold_demotes(const struct policy_settings *s, const struct policy_table *table)
+static enum policy_answer threshold_at_write(const struct policy_settings *s,
+                                             const struct policy_table *table)
 {
-    return table->writes >= s->demote_writes;
+    return table->writes >= s->demote_writes ? POLICY_DEMOTE : POLICY_KEEP;
 }
 
 static bool threshold_promotes(const struct policy_settings *s, const struct policy_table *table)
@@ -115,15 +134,21 @@ static uint64_t walks_in(const struct policy_settings *s, uint64_t ticks, uint64
 #define SHADOW_LOSS_REFERENCES 14u
 #define PATIENCE               16u
 
-static bool cost_demotes(const struct policy_settings *s, const struct policy_table *table)
+static enum policy_answer cost_at_write(const struct policy_settings *s,
+                                        const struct policy_table *table)
 {
-    uint64_t spent = (uint64_t)table->writes * s->cost_exit;
+    uint32_t exits = table->writes + table->syncs;
+    uint64_t spent = (uint64_t)exits * s->cost_exit;
 
     if (table->walker != CPT_SHADOW)
-        return threshold_demotes(s, table);
+        return threshold_at_write(s, table);
     uint64_t away = (table->wanted_unchanged + 1ull) * table->interval;
-    return table->writes >= s->demote_writes &&
-           spent >= walks_save(s, walks_in(s, away, 0), SHADOW_LOSS_REFERENCES) / PATIENCE;
+    if (exits >= s->demote_writes &&
+        spent >= walks_save(s, walks_in(s, away, 0), SHADOW_LOSS_REFERENCES) / PATIENCE)
+        return POLICY_DEMOTE;
+    return table->can_unsync && s->unsync_writes && table->writes >= s->unsync_writes
+               ? POLICY_UNSYNC
+               : POLICY_KEEP;
 }
 
 static enum cpt_state cost_root_state(const struct policy_settings *s,
@@ -152,10 +177,10 @@ static enum cpt_state cost_root_state(const struct policy_settings *s,
 /* --- the table -------------------------------------------------------------------------------- */
 
 static const struct policy policies[POLICY_KINDS] = {
-    [POLICY_STATIC] = {"static", static_starts_shadow, never, never, static_root_state},
-    [POLICY_THRESHOLD] = {"threshold", always_starts_shadow, threshold_demotes, threshold_promotes,
+    [POLICY_STATIC] = {"static", static_starts_shadow, static_at_write, never, static_root_state},
+    [POLICY_THRESHOLD] = {"threshold", always_starts_shadow, threshold_at_write, threshold_promotes,
                           threshold_root_state},
-    [POLICY_COST] = {"cost", always_starts_shadow, cost_demotes, threshold_promotes,
+    [POLICY_COST] = {"cost", always_starts_shadow, cost_at_write, threshold_promotes,
                      cost_root_state},
 };
 
@@ -164,9 +189,21 @@ bool policy_starts_shadow(const struct policy_settings *s, unsigned level)
     return policies[s->kind].starts_shadow(s, level);
 }
 
-bool policy_demotes(const struct policy_settings *s, const struct policy_table *table)
+uint32_t policy_first_write(const struct policy_settings *s)
 {
-    return policies[s->kind].demotes(s, table);
+    uint32_t first = s->demote_writes;
+
+    if (s->unsync_writes && s->unsync_writes < first)
+        first = s->unsync_writes;
+    if (s->flood_writes && s->flood_writes < first)
+        first = s->flood_writes;
+    return first;
+}
+
+enum policy_answer policy_at_write(const struct policy_settings *s,
+                                   const struct policy_table *table)
+{
+    return policies[s->kind].at_write(s, table);
 }
 
 bool policy_promotes(const struct policy_settings *s, const struct policy_table *table)

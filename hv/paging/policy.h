@@ -32,6 +32,13 @@ struct policy_settings {
     uint32_t walk_ticks;     /* ticks of guest time between two TLB misses, assumed */
     uint32_t walks_per_load; /* TLB misses that a CR3 load causes, assumed; less when a root runs
                                 short */
+    /* What KVM's shadow paging has; 0: not. */
+    uint32_t unsync_writes; /* trapped writes in an interval after which a leaf table of SHADOW goes
+                               out of sync */
+    uint32_t flood_writes;  /* pinned shadow: trapped writes to a table that is not walked (2 at
+                               the least) after which its nodes are dropped */
+    uint32_t prefetch;      /* entries about one that is synced, in a table out of sync, that are
+                               synced with it */
 };
 
 /* What a VM has that says nothing else; docs/paging.md has the reasons. */
@@ -39,8 +46,12 @@ extern const struct policy_settings policy_default;
 
 /* A shadow-handled table at a trapped write, or a nested-handled one at an interval's end. */
 struct policy_table {
-    unsigned level;            /* the lowest at which it is in use */
-    uint32_t writes;           /* trapped in this interval, this one included */
+    unsigned level;  /* the lowest at which it is in use */
+    uint32_t writes; /* trapped in this interval, this one included */
+    uint32_t syncs;  /* other exits in SHADOW on its account, likewise */
+    uint32_t flood;  /* trapped since SHADOW last walked through it */
+    bool is_unsync;  /* out of sync; else whether it could be */
+    bool can_unsync;
     uint32_t unchanged;        /* intervals in a row that found the same content */
     uint32_t wanted_unchanged; /* promote_unchanged with its back-off */
     enum cpt_state walker;     /* the state of the root that runs */
@@ -61,9 +72,19 @@ struct policy_root {
 /* Whether tables begin shadow-handled when a root first reaches them at `level`. */
 bool policy_starts_shadow(const struct policy_settings *s, unsigned level);
 
-/* After a trapped write, from the interval's demote_writes-th on: give the table to nested
- * handling? */
-bool policy_demotes(const struct policy_settings *s, const struct policy_table *table);
+/* What becomes of the table after an exit on its account. */
+enum policy_answer {
+    POLICY_KEEP,
+    POLICY_UNSYNC, /* let it go out of sync */
+    POLICY_DEMOTE, /* give it to nested handling */
+    POLICY_ZAP,    /* drop its nodes, until it is walked again */
+};
+
+/* How many trapped writes in an interval no policy asks anything about. */
+uint32_t policy_first_write(const struct policy_settings *s);
+
+enum policy_answer policy_at_write(const struct policy_settings *s,
+                                   const struct policy_table *table);
 
 /* At an interval's end: take the table back to shadow handling? */
 bool policy_promotes(const struct policy_settings *s, const struct policy_table *table);

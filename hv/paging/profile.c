@@ -151,6 +151,7 @@ void cpt_tick(struct cpt *c, struct cpt_cpu *cpu, uint64_t now)
     if (cpu->root != CPT_NONE)
         c->root[cpu->root].used = c->epoch;
     c->head.next_look = ~0ull;
+    resync_idle(c);
     look_at_tables(c);
     look_at_roots(c);
     settle(c);
@@ -171,16 +172,28 @@ static uint64_t random_next(struct cpt *c)
     return c->random * 0x2545f4914f6cdd1dull;
 }
 
+static void force_handling(struct cpt *c, struct table *t)
+{
+    bool either = random_next(c) % 2 == 0;
+
+    if (t->handling == HANDLING_NESTED)
+        table_promote(c, t);
+    else if (t->handling == HANDLING_UNSYNC && either)
+        table_resync(c, t);
+    else if (t->handling == HANDLING_SHADOW && either && table_can_unsync(c, t))
+        table_unsync(c, t);
+    else
+        table_demote(c, t, TRACE_DEMOTE);
+}
+
 static void force_table(struct cpt *c)
 {
     struct table *t = &c->table[random_next(c) % c->table_count];
 
     for (uint32_t i = 0; i < c->table_count && t->handling == HANDLING_FREE; i++)
         t = t + 1 < c->table + c->table_count ? t + 1 : c->table;
-    if (t->handling == HANDLING_SHADOW)
-        table_demote(c, t, TRACE_DEMOTE);
-    else if (t->handling == HANDLING_NESTED)
-        table_promote(c, t);
+    if (t->handling != HANDLING_FREE)
+        force_handling(c, t);
 }
 
 static void force_root(struct cpt *c)

@@ -30,6 +30,7 @@ struct cpt_counts cpt_count(const struct cpt *c)
     struct cpt_counts counts = {
         .tables_shadow = c->used_tables[HANDLING_SHADOW],
         .tables_nested = c->used_tables[HANDLING_NESTED],
+        .tables_unsync = c->used_tables[HANDLING_UNSYNC],
     };
     uint64_t per_node =
         PAGE_SIZE + sizeof(struct node) + sizeof(struct link) + sizeof(struct table);
@@ -203,6 +204,11 @@ static uint64_t canonical(const struct cpt *c, uint64_t at)
     return (uint64_t)((int64_t)(at << shift) >> shift);
 }
 
+static const char *handling_name(const struct cpt *c, uint32_t n)
+{
+    return c->table[c->node[n].table].handling == HANDLING_UNSYNC ? "out of sync" : "shadow";
+}
+
 static void map_node(struct mapper *m, uint32_t n, uint64_t base, enum cpt_format format)
 {
     unsigned level = m->c->node[n].level;
@@ -221,7 +227,7 @@ static void map_node(struct mapper *m, uint32_t n, uint64_t base, enum cpt_forma
         case ENTRY_NODE: {
             uint32_t child = node_at(m->c, format, entry & PTE_ADDRESS);
             if (m->c->node[child].level == 1)
-                add_region(m, canonical(m->c, at), pt_span(level), "shadow");
+                add_region(m, canonical(m->c, at), pt_span(level), handling_name(m->c, child));
             else
                 map_node(m, child, at, format);
             break;

@@ -246,6 +246,8 @@ static uint32_t node_for(struct cpt *c, struct root *r, enum cpt_state state)
 /* The state and CR3 for `cpu`, which runs root `r` or none. */
 static void walk_by(struct cpt *c, struct cpt_cpu *cpu, struct root *r)
 {
+    enum cpt_state before = cpu->state;
+
     cpu->state = r ? r->state : CPT_NESTED;
     cpu->node_cr3 = cpu->cr3;
     cpu->seen_protect = cpu->write_protect;
@@ -253,6 +255,9 @@ static void walk_by(struct cpt *c, struct cpt_cpu *cpu, struct root *r)
     if (cpu->state == CPT_SHADOW && (!cpu->write_protect || c->settings.no_shadow) &&
         RULE(SHADOW_NEEDS_WP))
         cpu->state = CPT_COMPOUND;
+    /* What it invalidated without EPT's nodes, it has not told. */
+    if (cpu->state == CPT_SHADOW && before != CPT_SHADOW && RULE(ENTERING_SHADOW_RESYNCS))
+        resync_all(c);
     if (cpu->state != CPT_NESTED) {
         uint32_t n = node_for(c, r, cpu->state);
         if (n != CPT_NONE) {
@@ -269,6 +274,8 @@ void cpt_load_root(struct cpt *c, struct cpt_cpu *cpu, uint64_t now)
 {
     struct root *r = NULL;
 
+    if (RULE(LOADS_RESYNC))
+        resync_all(c);
     collect_counts(c, cpu, now);
     cpu->root = CPT_NONE;
     if (cpu->paging)

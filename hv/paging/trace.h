@@ -13,6 +13,8 @@ enum trace_kind {
     TRACE_SYNC,    /* value: gfn of the table; detail: the entry's index, bits 15:12 the level */
     TRACE_WRITE,   /* value: guest-physical address of a trapped store */
     TRACE_FILL,    /* value: gfn of the table; detail: level, bit 4: format */
+    TRACE_UNSYNC,  /* value: gfn of the table, which goes out of sync; detail: its level */
+    TRACE_RESYNC,  /* the same, as it comes back */
     TRACE_KINDS
 };
 

@@ -10,7 +10,7 @@ import typing
 from twofold import image
 
 GUESTS = image.GUESTS
-BENCHMARKS = ["exits", "touch", "churn", "mixed", "demand", "fork", "switch", "scan", "phases", "huge", "tables"]
+BENCHMARKS = ["exits", "touch", "churn", "mixed", "batch", "demand", "fork", "switch", "scan", "phases", "huge", "tables"]
 
 # Round trips that the emulated machine repeats exactly, in instructions.
 VMCALL_MAX = 150

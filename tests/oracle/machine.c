@@ -595,6 +595,10 @@ void machine_invlpg(struct machine *m, unsigned i, uint64_t gva)
     struct processor *cpu = &m->cpu[i];
     unsigned n = m->invlpgs[i]++ % ARRAY_SIZE(m->invlpg[i]);
 
+    if (cpu->state == CPT_SHADOW && cpt_head(m->cpt)->unsync > 0) {
+        cpt_invlpg(m->cpt, &cpu->cpt, (gva_t){gva});
+        machine_refresh(m, i);
+    }
     forget_address(cpu, gva, true);
     m->invlpg[i][n].page = gva & ~(PAGE_SIZE - 1);
     m->invlpg[i][n].time = m->now;
@@ -681,6 +685,8 @@ void machine_reset(struct machine *m)
     m->levels = one_in(chance, 4) ? 5 : 4;
     m->kind_walker = one_in(chance, 4);
     m->reuse = !one_in(chance, 4);
+    m->orderly = one_in(chance, 3);
+    m->busy = 4 * (m->levels - 1);
     m->trace = (struct trace){.event = m->events, .size = ARRAY_SIZE(m->events)};
 
     struct cpt_host host = {m, protect, invalidate, references, NULL};
@@ -708,12 +714,26 @@ void machine_reset(struct machine *m)
                 .cost_exit = 1500,
                 .cost_reference = 16,
                 .walk_ticks = 1,
+                .unsync_writes = below(chance, 4),
+                .flood_writes = one_in(chance, 2) ? 0 : 2 + below(chance, 3),
+                .prefetch = one_in(chance, 2) ? 0 : 1u << below(chance, 10),
             },
         .interval = 5 + below(chance, 25),
         .interval_max = 100,
         .stress = one_in(chance, 2) ? 0 : 2 + below(chance, 30),
         .seed = chance_next(chance),
     };
+    if (m->orderly && !one_in(chance, 4)) { /* what keeps roots in SHADOW */
+        memory.node_count[0] = memory.node_count[1] = NODES_MAX;
+        settings.no_shadow = false;
+        settings.stress = settings.stress ? settings.stress + 100 : 0;
+        settings.policy.kind = one_in(chance, 3) ? POLICY_COST : POLICY_STATIC;
+        settings.policy.pinned_shadow = true;
+        settings.policy.switch_level = 0;
+        settings.policy.cost_reference =
+            1000; /* walks are dear: nothing is demoted for some exits */
+        settings.policy.unsync_writes = 1 + below(chance, 3);
+    }
     memset(m->book, 0, cpt_book_bytes(2 * NODES_MAX, RAM_BYTES + RAM_HIGH));
     m->cpt = cpt_create(&host, &memory, &ram, &settings, &m->trace, &reason);
     for (unsigned i = 0; i <= PROCESSORS; i++) {

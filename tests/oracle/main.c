@@ -40,15 +40,22 @@ int main(int argc, char **argv)
         sum.table_writes += cpt_stats(m.cpt)->table_writes;
         sum.root_changes += cpt_stats(m.cpt)->root_changes;
         sum.syncs += cpt_stats(m.cpt)->syncs;
+        sum.unsyncs += cpt_stats(m.cpt)->unsyncs;
+        sum.invlpgs += cpt_stats(m.cpt)->invlpgs;
+        sum.floods += cpt_stats(m.cpt)->floods;
+        sum.prefetched += cpt_stats(m.cpt)->prefetched;
     }
-    printf(
-        "%lu operations without a difference: %lu exits, %lu syncs, %lu table writes, %lu "
-        "promotions, "
-        "%lu demotions, %lu evictions, %lu root changes; %lu of %lu accesses could not be judged\n",
-        (unsigned long)done, (unsigned long)violations, (unsigned long)sum.syncs,
-        (unsigned long)sum.table_writes, (unsigned long)sum.promotions,
-        (unsigned long)sum.demotions, (unsigned long)sum.evictions, (unsigned long)sum.root_changes,
-        (unsigned long)m.not_judged, (unsigned long)m.judged);
+    printf("%lu operations without a difference: %lu exits, %lu syncs, %lu table writes, %lu "
+           "promotions, "
+           "%lu demotions, %lu evictions, %lu root changes, %lu tables out of sync, %lu INVLPGs "
+           "for them, "
+           "%lu entries prefetched, %lu floods; %lu of %lu accesses could not be judged\n",
+           (unsigned long)done, (unsigned long)violations, (unsigned long)sum.syncs,
+           (unsigned long)sum.table_writes, (unsigned long)sum.promotions,
+           (unsigned long)sum.demotions, (unsigned long)sum.evictions,
+           (unsigned long)sum.root_changes, (unsigned long)sum.unsyncs, (unsigned long)sum.invlpgs,
+           (unsigned long)sum.prefetched, (unsigned long)sum.floods, (unsigned long)m.not_judged,
+           (unsigned long)m.judged);
     machine_destroy(&m);
     return 0;
 }

@@ -11,6 +11,8 @@
 
 #include <string.h>
 
+#define FRAMES_PER_GROUP 4u
+
 static unsigned random_slot(struct chance *chance)
 {
     static const unsigned slots[] = {0, 1, 2, 511};
@@ -35,10 +37,12 @@ static uint64_t random_target(struct machine *m, unsigned frame, bool large)
 
     if (large && !one_in(chance, 6))
         return (uint64_t)below(chance, 3) << PAGE_SHIFT_2M;
-    if (!one_in(chance, 40)) {
-        unsigned group = frame / 4 + 1;
-        unsigned to = one_in(chance, 4) ? below(chance, HOT_FRAMES)
-                                        : group * 4 % LOW_FRAMES + below(chance, 4);
+    if (!one_in(chance, m->orderly ? 400 : 40)) {
+        unsigned group = frame / FRAMES_PER_GROUP + 1;
+        bool anywhere = m->orderly ? group >= m->levels && !one_in(chance, 3) : one_in(chance, 4);
+        unsigned to = anywhere
+                          ? below(chance, HOT_FRAMES)
+                          : group * FRAMES_PER_GROUP % LOW_FRAMES + below(chance, FRAMES_PER_GROUP);
         return hot_gpa(to);
     }
     switch (below(chance, 6)) {
@@ -61,13 +65,13 @@ static uint64_t random_target(struct machine *m, unsigned frame, bool large)
 static uint64_t random_entry(struct machine *m, unsigned frame)
 {
     struct chance *chance = &m->chance;
-    bool large = one_in(chance, 8);
+    bool large = one_in(chance, m->orderly ? 40 : 8);
     uint64_t e = random_target(m, frame, large);
 
     e |= !one_in(chance, 10) * PTE_P;
     e |= !one_in(chance, 5) * PTE_W;
     e |= !one_in(chance, 4) * PTE_U;
-    e |= one_in(chance, 2) * PTE_A;
+    e |= !one_in(chance, m->orderly ? 4 : 2) * PTE_A;
     e |= one_in(chance, 2) * PTE_D;
     e |= large * PTE_PS;
     e |= one_in(chance, 8) * PTE_G;
@@ -177,6 +181,11 @@ static void step_store(struct machine *m, struct step *s)
     unsigned slot = random_slot(&m->chance);
     uint64_t old;
 
+    if (m->orderly && !one_in(&m->chance, 4))
+        frame = m->busy;
+    if (one_in(&m->chance, 64))
+        m->busy = (m->levels - 1) * FRAMES_PER_GROUP + below(&m->chance, FRAMES_PER_GROUP);
+
     s->stored = hot_gpa(frame) + slot * 8;
     old = machine_frame(m, frame)[slot];
     switch (below(&m->chance, 8)) {
@@ -261,17 +270,24 @@ static void load_cr3(struct machine *m)
                      pcid && one_in(&m->chance, 2));
 }
 
+static void forget_everything(struct machine *m, struct processor *cpu)
+{
+    if (cpu->state == CPT_SHADOW && cpt_head(m->cpt)->unsync > 0)
+        cpt_invalidated(m->cpt);
+    memset(cpu->tlb, 0, sizeof(cpu->tlb));
+    memset(cpu->psc, 0, sizeof(cpu->psc));
+    for (unsigned p = 0; p < PCIDS; p++)
+        cpu->flushed[p] = m->now;
+    cpu->flushed_global = m->now;
+}
+
 /* MOV to CR4 that changes PGE: everything, of all PCIDs. */
 static void flush_global(struct machine *m)
 {
     unsigned i = below(&m->chance, PROCESSORS);
     struct processor *cpu = &m->cpu[i];
 
-    memset(cpu->tlb, 0, sizeof(cpu->tlb));
-    memset(cpu->psc, 0, sizeof(cpu->psc));
-    for (unsigned p = 0; p < PCIDS; p++)
-        cpu->flushed[p] = m->now;
-    cpu->flushed_global = m->now;
+    forget_everything(m, cpu);
 }
 
 static void change_registers(struct machine *m)
@@ -288,11 +304,7 @@ static void change_registers(struct machine *m)
         break;
     default:
         cpu->nxe = !cpu->nxe; /* every translation may mean another thing now */
-        for (unsigned p = 0; p < PCIDS; p++)
-            cpu->flushed[p] = m->now;
-        cpu->flushed_global = m->now;
-        memset(cpu->tlb, 0, sizeof(cpu->tlb));
-        memset(cpu->psc, 0, sizeof(cpu->psc));
+        forget_everything(m, cpu);
         break;
     }
     machine_refresh(m, i);
@@ -363,6 +375,12 @@ static void one_step(struct machine *m)
             change_registers(m);
         break;
     case 5:
+        if (m->orderly) {
+            machine_invlpg(m, below(&m->chance, PROCESSORS), random_gva(m));
+            break;
+        }
+        step_store(m, &s);
+        break;
     case 6:
     case 7:
     case 8:
