@@ -19,6 +19,7 @@
  *   stress = N                debug: a forced promotion or demotion every N exits or so; seed = N
  *   trace = 1024              events that are kept for @trace records; a power of two, or 0
  *   ...                       further keys of the policy: struct policy_settings, docs/paging.md
+ *                             (unsync_writes, flood_writes, prefetch: of shadow paging, too)
  *   cpus = 1
  *   time_limit = 60s          ms or s of the machine's time; none by default
  *

@@ -118,10 +118,19 @@ set_walk_bits(const struct cpt *c, const struct cpt_cpu *cpu, gva_t at, gpa_t sl
 
 /* --- stores to tables ------------------------------------------------------------------------- */
 
-/* A root's table must stay: processors walk by its nodes. */
-static bool is_root(const struct cpt *c, const struct table *t)
+/* Its nodes are of no use; but a root's must stay while a processor walks by them. */
+static bool drop_nodes(struct cpt *c, struct table *t)
 {
-    return root_find(c, t->gfn) != NULL;
+    struct root *r = root_find(c, t->gfn);
+
+    if (r && root_runs(c, r))
+        return false;
+    t->busy++;
+    for (unsigned f = 0; r && f < CPT_FORMATS; f++)
+        root_drop_nodes(c, r, (enum cpt_format)f);
+    t->busy--;
+    table_zap(c, t);
+    return true;
 }
 
 static enum policy_answer ask_policy(const struct cpt *c, const struct cpt_cpu *cpu,
@@ -162,10 +171,9 @@ static enum cpt_result table_ask_policy(struct cpt *c, const struct cpt_cpu *cpu
         table_demote(c, t, TRACE_DEMOTE);
         break;
     case POLICY_ZAP:
-        if (is_root(c, t))
+        if (!drop_nodes(c, t))
             return CPT_TABLE_WRITE;
         c->stats.floods++;
-        table_zap(c, t);
         break;
     }
     settle(c);
@@ -184,7 +192,7 @@ __attribute__((noinline)) static enum cpt_result table_write(struct cpt *c,
     trace_add(c->trace, TRACE_WRITE, at.v, t->level);
     table_begin_count(c, t);
     t->flood++;
-    if (++t->writes < c->ask_writes && t->flood < c->ask_writes)
+    if (++t->writes < c->ask_writes && t->flood < c->ask_flood)
         return CPT_TABLE_WRITE;
     return table_ask_policy(c, cpu, t);
 }

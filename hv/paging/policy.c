@@ -43,7 +43,8 @@ static enum policy_answer static_at_write(const struct policy_settings *s,
     if (table->can_unsync && s->unsync_writes)
         return table->writes >= s->unsync_writes ? POLICY_UNSYNC : POLICY_KEEP;
     /* A store by way of the table that it changes walks it first: one alone is no flood. */
-    bool flood = s->flood_writes && table->flood > 1 && table->flood >= s->flood_writes;
+    bool flood = s->flood_writes && table->flood > 1 && table->flood >= s->flood_writes &&
+                 table->walker == CPT_SHADOW;
     return flood ? POLICY_ZAP : POLICY_KEEP;
 }
 
@@ -195,9 +196,12 @@ uint32_t policy_first_write(const struct policy_settings *s)
 
     if (s->unsync_writes && s->unsync_writes < first)
         first = s->unsync_writes;
-    if (s->flood_writes && s->flood_writes < first)
-        first = s->flood_writes;
     return first;
+}
+
+uint32_t policy_first_flood(const struct policy_settings *s)
+{
+    return s->pinned_shadow && s->flood_writes ? s->flood_writes : UINT32_MAX;
 }
 
 enum policy_answer policy_at_write(const struct policy_settings *s,

@@ -80,8 +80,10 @@ enum policy_answer {
     POLICY_ZAP,    /* drop its nodes, until it is walked again */
 };
 
-/* How many trapped writes in an interval no policy asks anything about. */
+/* Before so many trapped writes, in an interval and since it was walked, there is nothing to ask.
+ */
 uint32_t policy_first_write(const struct policy_settings *s);
+uint32_t policy_first_flood(const struct policy_settings *s);
 
 enum policy_answer policy_at_write(const struct policy_settings *s,
                                    const struct policy_table *table);

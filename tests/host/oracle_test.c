@@ -42,9 +42,11 @@ static void old_differences_stay_mended(void)
         {900036, 4000}, {900040, 4000}, {900161, 4000}, {900309, 4000},
     };
 
+    machine.classic = true;
     for (unsigned i = 0; i < ARRAY_SIZE(old); i++)
         CHECK(run(old[i].seed, old[i].steps), "seed %lu: %s", (unsigned long)old[i].seed,
               machine.wrong);
+    machine.classic = false;
 }
 
 /* All that the policies, pools and states can do was done: a run that does nothing finds nothing.
@@ -66,6 +68,11 @@ static void programs_reach_everything(void)
         sum.demotions += s->demotions;
         sum.evictions += s->evictions;
         sum.root_changes += s->root_changes;
+        sum.unsyncs += s->unsyncs;
+        sum.resyncs += s->resyncs;
+        sum.invlpgs += s->invlpgs;
+        sum.prefetched += s->prefetched;
+        sum.floods += s->floods;
         for (unsigned i = 0; i < CPT_STATES; i++)
             ticks[i] += s->state_ticks[i];
     }
@@ -74,6 +81,11 @@ static void programs_reach_everything(void)
           (unsigned long)sum.syncs, (unsigned long)sum.dirtied);
     CHECK(sum.promotions > 100 && sum.demotions > 500 && sum.evictions > 100, "handling");
     CHECK(sum.root_changes > 500, "root changes");
+    CHECK(sum.unsyncs > 200 && sum.resyncs > 200 && sum.invlpgs > 100 && sum.floods > 10 &&
+              sum.prefetched > 1,
+          "out of sync: %lu %lu %lu %lu %lu", (unsigned long)sum.unsyncs,
+          (unsigned long)sum.resyncs, (unsigned long)sum.invlpgs, (unsigned long)sum.floods,
+          (unsigned long)sum.prefetched);
     CHECK(machine.not_judged * 10 < machine.judged, "%lu of %lu accesses could not be judged",
           (unsigned long)machine.not_judged, (unsigned long)machine.judged);
     CHECK(ticks[CPT_NESTED] > 1000 && ticks[CPT_COMPOUND] > 1000 && ticks[CPT_SHADOW] > 1000,

@@ -685,7 +685,7 @@ void machine_reset(struct machine *m)
     m->levels = one_in(chance, 4) ? 5 : 4;
     m->kind_walker = one_in(chance, 4);
     m->reuse = !one_in(chance, 4);
-    m->orderly = one_in(chance, 3);
+    m->orderly = !m->classic && one_in(chance, 3);
     m->busy = 4 * (m->levels - 1);
     m->trace = (struct trace){.event = m->events, .size = ARRAY_SIZE(m->events)};
 
@@ -714,15 +714,17 @@ void machine_reset(struct machine *m)
                 .cost_exit = 1500,
                 .cost_reference = 16,
                 .walk_ticks = 1,
-                .unsync_writes = below(chance, 4),
-                .flood_writes = one_in(chance, 2) ? 0 : 2 + below(chance, 3),
-                .prefetch = one_in(chance, 2) ? 0 : 1u << below(chance, 10),
             },
         .interval = 5 + below(chance, 25),
         .interval_max = 100,
         .stress = one_in(chance, 2) ? 0 : 2 + below(chance, 30),
         .seed = chance_next(chance),
     };
+    if (!m->classic) {
+        settings.policy.unsync_writes = below(chance, 4);
+        settings.policy.flood_writes = one_in(chance, 2) ? 0 : 2 + below(chance, 3);
+        settings.policy.prefetch = one_in(chance, 2) ? 0 : 1u << below(chance, 10);
+    }
     if (m->orderly && !one_in(chance, 4)) { /* what keeps roots in SHADOW */
         memory.node_count[0] = memory.node_count[1] = NODES_MAX;
         settings.no_shadow = false;

@@ -114,6 +114,7 @@ struct machine {
     unsigned levels;
     bool kind_walker; /* sets A and D in write-protected tables, as Bochs does */
     bool reuse;       /* prefers what is cached to a fresh walk */
+    bool classic;     /* programs as they were before tables could go out of sync: kept seeds */
     bool orderly;     /* tables of a level lead to those of the next, as kernels have them, */
     unsigned busy;    /* and one leaf table at a time is written most */
     uint64_t now;

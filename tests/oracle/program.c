@@ -183,7 +183,7 @@ static void step_store(struct machine *m, struct step *s)
 
     if (m->orderly && !one_in(&m->chance, 4))
         frame = m->busy;
-    if (one_in(&m->chance, 64))
+    if (m->orderly && one_in(&m->chance, 64))
         m->busy = (m->levels - 1) * FRAMES_PER_GROUP + below(&m->chance, FRAMES_PER_GROUP);
 
     s->stored = hot_gpa(frame) + slot * 8;
