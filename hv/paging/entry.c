@@ -552,9 +552,9 @@ static inline uint64_t shadow_usual(const struct cpt *c, uint32_t n, unsigned sl
 {
     uint64_t used = PTE_P | PTE_A, at = e & PTE_ADDRESS;
 
-    if (__builtin_expect((e & used) != used || at >= c->ram.low || !RULE(CLEAN_NEEDS_D) ||
-                             !RULE(SPLIT_ROUND_TABLES),
-                         0))
+    bool usual = (e & used) == used && at < c->ram.low && RULE(CLEAN_NEEDS_D);
+
+    if (__builtin_expect(!usual || !RULE(SPLIT_ROUND_TABLES), 0))
         return shadow_level_1(c, n, slot, e);
     uint64_t host = (c->ram.base.v + at) | (e & COPIED_LEAF & ~PTE_W) | PTE_A | PTE_D;
     if ((e & (PTE_W | PTE_D)) == (PTE_W | PTE_D) && !frame_protected(c, at >> PAGE_SHIFT))
