@@ -48,6 +48,15 @@ struct walk_registers;
 bool arch_vm_create(struct vm *vm, const struct entry_state *entry, struct why *why);
 void arch_vm_destroy(struct vm *vm);
 
+/*
+ * paging = native: the area of physical memory in which images may be linked, false where the
+ * firmware left none; the address by which the guest calls what is a hypercall in a VM; and running
+ * `vm` to its end, outside VMX operation.
+ */
+bool arch_native_area(hpa_t *from, hpa_t *to);
+uint64_t arch_native_gate(void);
+void arch_native_run(struct vm *vm, const struct entry_state *entry);
+
 /* What a compound page table needs of EPT and the processors of `vm`. */
 struct cpt_host;
 struct cpt_host arch_paging_host(struct vm *vm);

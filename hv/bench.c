@@ -136,9 +136,9 @@ static void print_record(const struct vm *vm)
 
     console_printf(
         "@bench {\"bench\": \"%s\", \"vm\": \"%s\", \"phase\": \"%s\", \"paging\": \"%s\", "
-        "\"ept_page\": \"%s\", \"vcpus\": %u, ",
+        "\"ept_page\": %s, \"vcpus\": %u, ",
         b->name, vm->settings->name, phase_name(b->phase), paging_mode_name(vm->settings->paging),
-        page_size_name(vm->settings->ept_page), vm->settings->cpus);
+        ept_page_json(vm->settings), vm->settings->cpus);
     if (vm->settings->paging == PAGING_COMPOUND)
         console_printf("\"policy\": \"%s\", ", policy_name(vm->settings->policy.kind));
     console_printf("\"ops\": %llu, \"ticks\": %llu, \"exits\": %llu, \"exits_by\": ",
@@ -184,7 +184,8 @@ static void keep_row(const struct vm *vm)
     struct row *row = &rows[row_count++];
     *row = (struct row){
         .paging = paging_mode_name(vm->settings->paging),
-        .ept_page = page_size_name(vm->settings->ept_page),
+        .ept_page =
+            vm->settings->paging == PAGING_NATIVE ? "-" : page_size_name(vm->settings->ept_page),
         .phase = b->phase,
         .ok = b->result.ok != 0,
         .ops = b->result.ops,

@@ -58,6 +58,10 @@ struct tf_guest_info {
     uint64_t modules; /* guest-physical address of struct tf_guest_module[] */
     uint64_t ram_count;
     struct tf_range ram[TF_RAM_RANGES]; /* all RAM, reserved and image included */
+    /* 0 in a VM. On the bare machine (paging = native) the address of a function
+     * uint64_t call(uint64_t number, uint64_t, uint64_t, uint64_t) that does what VMCALL does in a
+     * VM; ram[0] is then where the image is, and ram[1] all else. */
+    uint64_t native_call;
 };
 
 /*
@@ -82,6 +86,9 @@ enum tf_call {
     TF_CALL_BENCH_WATCH = 4,
     /* Prints the VM's paging statistics and its map of regions to the console. */
     TF_CALL_STATS = 5,
+    /* Only by native_call: what OUT to a port does in a VM. RDI: port; RSI: bytes, 1, 2 or 4; RDX:
+       value. */
+    TF_CALL_PORT_OUT = 6,
 };
 
 enum tf_phase {

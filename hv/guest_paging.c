@@ -46,6 +46,11 @@ unsigned guest_paging_block_sizes(const struct vm_settings *s, uint64_t sizes[2]
     return 2;
 }
 
+static bool has_compound_table(const struct vm_settings *s)
+{
+    return s->paging == PAGING_SHADOW || s->paging == PAGING_COMPOUND;
+}
+
 static size_t trace_pages(const struct vm_settings *s)
 {
     return align_up(s->trace * sizeof(struct trace_event), PAGE_SIZE) >> PAGE_SHIFT;
@@ -126,7 +131,7 @@ bool guest_paging_create(struct vm *vm, struct why *why)
     struct cpt_ram ram = {vm->ram.host, vm->ram_base, vm->ram.low, vm->ram.high};
     const char *reason;
 
-    if (vm->settings->paging == PAGING_NESTED)
+    if (!has_compound_table(vm->settings))
         return true;
     if (!allocate(vm, why))
         return false;
@@ -268,6 +273,7 @@ bool guest_paging_audit(const struct vcpu *vcpu, gva_t at, struct cpt_audit *aud
         return cpt_audit(vcpu->vm->paging.cpt, &vcpu->cpt, at, audit);
     arch_walk_setup(vcpu, &registers, &memory);
     struct walk_result result = walk(&memory, &registers, at, WALK_NO_CHECK);
-    *audit = (struct cpt_audit){.references = result.references, .switched = LEVELS};
+    bool nested = vcpu->vm->settings->paging != PAGING_NATIVE;
+    *audit = (struct cpt_audit){.references = result.references, .switched = nested ? LEVELS : 0};
     return result.status == WALK_OK;
 }

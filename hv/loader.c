@@ -26,6 +26,8 @@ struct guest_ram guest_ram_layout(uint8_t *host, uint64_t size)
 
 void *guest_ram_at(const struct guest_ram *ram, gpa_t at, uint64_t len)
 {
+    if (at.v < ram->first || (at.v < ram->hole_end && at.v + len > ram->hole))
+        return NULL;
     if (at.v < ram->low)
         return len <= ram->low - at.v ? ram->host + at.v : NULL;
     if (at.v < GIB(4) || at.v - GIB(4) >= ram->high)

@@ -26,6 +26,10 @@ struct guest_ram {
     uint8_t *host;
     uint64_t low;  /* bytes */
     uint64_t high; /* bytes */
+    /* paging = native: the machine's own addresses, in two pieces: [first, hole) and [hole_end,
+     * low). 0 else. And the address of the function that stands for VMCALL. */
+    uint64_t first, hole, hole_end;
+    uint64_t native_call;
 };
 
 /* `size` bytes split into low and high RAM. */

@@ -133,7 +133,13 @@ static bool build_info(struct load *load, const struct reserved *r)
         .modules = modules,
         .ram_count = load->ram->high ? 2 : 1,
         .ram = {{0, load->ram->low}, {GIB(4), load->ram->high}},
+        .native_call = load->ram->native_call,
     };
+    if (load->ram->native_call) {
+        info->ram_count = 2;
+        info->ram[0] = (struct tf_range){load->ram->first, load->ram->hole - load->ram->first};
+        info->ram[1] = (struct tf_range){load->ram->hole_end, load->ram->low - load->ram->hole_end};
+    }
     return load_modules(load, load_host(load, modules), &strings);
 }
 

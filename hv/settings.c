@@ -103,6 +103,7 @@ static const char *const paging_names[] = {
     [PAGING_NESTED] = "nested",
     [PAGING_SHADOW] = "shadow",
     [PAGING_COMPOUND] = "compound",
+    [PAGING_NATIVE] = "native",
 };
 
 static const struct {
@@ -294,7 +295,7 @@ static bool read_paging(struct parser *p, const char *value)
         p->vm->paging = (enum paging_mode)found;
         return true;
     }
-    return fail(p, "paging = %s: must be nested, shadow or compound", value);
+    return fail(p, "paging = %s: must be nested, shadow, compound or native", value);
 }
 
 static bool read_policy(struct parser *p, const char *value)

@@ -12,10 +12,10 @@
  *   args = pages=4096         the image's command line
  *   module = initrd.img       a module for the guest, with optional arguments after it; may repeat
  *   memory = 64M              K, M or G; at least 1M
- *   paging = compound         how guest memory is translated: nested | shadow | compound
- *   ept_page = 1g             the largest EPT page: 4k | 2m | 1g
- *   shadow_memory = 4M        for nodes; default: a 64th of the memory, at least 8M
- *   policy = cost             of compound paging: cost | threshold | static
+ *   paging = compound         how guest memory is translated: nested | shadow | compound | native
+ * (no VM: the image runs on the bare processor and is trusted with all of it) ept_page = 1g the
+ * largest EPT page: 4k | 2m | 1g shadow_memory = 4M        for nodes; default: a 64th of the
+ * memory, at least 8M policy = cost             of compound paging: cost | threshold | static
  *   stress = N                debug: a forced promotion or demotion every N exits or so; seed = N
  *   trace = 1024              events that are kept for @trace records; a power of two, or 0
  *   ...                       further keys of the policy: struct policy_settings, docs/paging.md
@@ -80,6 +80,7 @@ enum paging_mode {
     PAGING_NESTED,   /* EPT alone */
     PAGING_SHADOW,   /* every root in SHADOW as far as it goes: the faithful baseline */
     PAGING_COMPOUND, /* the policy decides */
+    PAGING_NATIVE, /* no VM at all: the image runs on the bare processor, and is trusted with it */
 };
 
 struct vm_module {

@@ -103,16 +103,22 @@ void vm_print_exits(const uint64_t *exits)
     console_printf("}");
 }
 
+const char *ept_page_json(const struct vm_settings *s)
+{
+    if (s->paging == PAGING_NATIVE)
+        return "null";
+    return s->ept_page == PAGE_SIZE ? "\"4k\"" : s->ept_page == PAGE_SIZE_2M ? "\"2m\"" : "\"1g\"";
+}
+
 static void print_stats(const struct vm *vm)
 {
     const struct vm_settings *s = vm->settings;
 
     console_printf(
-        "@stats {\"vm\": \"%s\", \"paging\": \"%s\", \"ept_page\": \"%s\", \"memory\": %llu, "
+        "@stats {\"vm\": \"%s\", \"paging\": \"%s\", \"ept_page\": %s, \"memory\": %llu, "
         "\"vcpus\": %u, \"ticks\": %llu, \"ticks_per_second\": %llu, ",
-        s->name, paging_mode_name(s->paging), page_size_name(s->ept_page),
-        (unsigned long long)s->memory, s->cpus, (unsigned long long)vm->ticks,
-        (unsigned long long)time_hz());
+        s->name, paging_mode_name(s->paging), ept_page_json(s), (unsigned long long)s->memory,
+        s->cpus, (unsigned long long)vm->ticks, (unsigned long long)time_hz());
     console_printf("\"exits\": %llu, \"exits_by\": ", (unsigned long long)vm->vcpu.exit_count);
     vm_print_exits(vm->vcpu.exits);
     guest_paging_print_json(vm);
@@ -182,6 +188,37 @@ static bool allocate_ram(struct vm *vm, struct why *why)
     return true;
 }
 
+static bool is_native(const struct vm *vm)
+{
+    return vm->settings->paging == PAGING_NATIVE;
+}
+
+/* The area for images, and a block: both are where the machine has them. */
+static bool allocate_native_ram(struct vm *vm, struct why *why)
+{
+    hpa_t from, to;
+
+    if (!arch_native_area(&from, &to))
+        return why_set(why,
+                       "paging = native: the firmware uses the memory where images are linked");
+    vm->block_size = vm->settings->memory;
+    vm->ram_base = frames_alloc(&host_frames, vm->block_size, PAGE_SIZE_2M);
+    if (hpa_is_none(vm->ram_base) || vm->ram_base.v < to.v)
+        return why_set(why, "memory = %llu MiB: the machine has no such run above its first MiB",
+                       (unsigned long long)vm->block_size >> 20);
+    memset(host_ptr(vm->ram_base), 0, vm->block_size);
+    memset(host_ptr(from), 0, to.v - from.v);
+    vm->ram = (struct guest_ram){
+        .host = host_ptr(hpa(0)),
+        .low = vm->ram_base.v + vm->block_size,
+        .first = from.v,
+        .hole = to.v,
+        .hole_end = vm->ram_base.v,
+        .native_call = arch_native_gate(),
+    };
+    return true;
+}
+
 static void start_clock(struct vm *vm)
 {
     uint64_t limit = vm->settings->time_limit_ms;
@@ -192,16 +229,32 @@ static void start_clock(struct vm *vm)
         vm->deadline = vm->started + time_hz() / MS_PER_SECOND * limit;
 }
 
-static bool create(struct vm *vm, const struct module_list *modules, struct why *why)
+static bool load(struct vm *vm, const struct module_list *modules, struct entry_state *entry,
+                 struct why *why)
 {
-    struct entry_state entry;
+    return load_guest(vm->settings, modules, time_hz(), &vm->ram, entry, why);
+}
 
+static bool create_native(struct vm *vm, const struct module_list *modules,
+                          struct entry_state *entry, struct why *why)
+{
+    if (!allocate_native_ram(vm, why) || !load(vm, modules, entry, why))
+        return false;
+    if (entry->mode != ENTRY_LONG)
+        return why_set(why, "paging = native runs ELF64 images only");
+    return true;
+}
+
+static bool create(struct vm *vm, const struct module_list *modules, struct entry_state *entry,
+                   struct why *why)
+{
     devices_init(&vm->devices, vm->settings->name, console_write);
     if (!bench_init(&vm->bench))
         return why_set(why, "no memory for counters");
-    return allocate_ram(vm, why) &&
-           load_guest(vm->settings, modules, time_hz(), &vm->ram, &entry, why) &&
-           arch_vm_create(vm, &entry, why) && guest_paging_create(vm, why);
+    if (is_native(vm))
+        return create_native(vm, modules, entry, why);
+    return allocate_ram(vm, why) && load(vm, modules, entry, why) &&
+           arch_vm_create(vm, entry, why) && guest_paging_create(vm, why);
 }
 
 static void destroy(struct vm *vm)
@@ -228,14 +281,19 @@ static bool run(struct vm *vm, const struct vm_settings *settings,
     vm->settings = settings;
     vm->ram_base = HPA_NONE;
     vm->vcpu.vm = vm;
-    log_line("%s: %s %s, %llu MiB, paging %s, EPT pages up to %s", settings->name, settings->image,
-             settings->args, (unsigned long long)settings->memory >> 20,
-             paging_mode_name(settings->paging), page_size_name(settings->ept_page));
+    log_line("%s: %s %s, %llu MiB, paging %s%s%s", settings->name, settings->image, settings->args,
+             (unsigned long long)settings->memory >> 20, paging_mode_name(settings->paging),
+             is_native(vm) ? "" : ", EPT pages up to ",
+             is_native(vm) ? "" : page_size_name(settings->ept_page));
 
     struct why why;
-    if (create(vm, modules, &why)) {
+    struct entry_state entry;
+    if (create(vm, modules, &entry, &why)) {
         start_clock(vm);
-        arch_vcpu_run(&vm->vcpu);
+        if (is_native(vm))
+            arch_native_run(vm, &entry);
+        else
+            arch_vcpu_run(&vm->vcpu);
         vm->ticks = time_now() - vm->started;
         devices_flush(&vm->devices);
         if (vm->end == VM_STOPPED || vm->end == VM_TIMEOUT)

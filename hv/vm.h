@@ -60,7 +60,7 @@ struct vm {
     struct guest_paging paging;
     struct vm_devices devices;
     struct vcpu vcpu;
-    struct arch_vm *arch;
+    struct arch_vm *arch; /* NULL with paging = native */
     enum vm_end end;
     int status;
     struct why why;    /* VM_STOPPED: the reason, for people */
@@ -85,6 +85,9 @@ void vm_check_keys(const struct vm *vm);
 
 /* Take over the end that a device of the VM has seen, if any. */
 void vm_check_devices(struct vm *vm);
+
+/* The value of records' ept_page. */
+const char *ept_page_json(const struct vm_settings *s);
 
 /* Print EXIT_REASONS_MAX counters as a JSON object, by the reasons' names, without those that are
  * 0. */

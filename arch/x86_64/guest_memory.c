@@ -68,6 +68,16 @@ static uint32_t guest_pkru(uint64_t guest_cr4)
 void arch_walk_setup(const struct vcpu *vcpu, struct walk_registers *registers,
                      struct walk_memory *memory)
 {
+    *memory = (struct walk_memory){
+        .context = (void *)(uintptr_t)vcpu,
+        .read = read_entry,
+        .compare_and_swap = swap_entry,
+    };
+    if (vcpu->vm->settings->paging == PAGING_NATIVE) {
+        native_walk_registers(registers);
+        return;
+    }
+    memory->nested_references = nested_references;
     *registers = (struct walk_registers){
         .cr0 = vmread(VMCS_GUEST_CR0),
         .cr3 = guest_cr3(vcpu),
@@ -80,12 +90,6 @@ void arch_walk_setup(const struct vcpu *vcpu, struct walk_registers *registers,
     registers->pkru = guest_pkru(registers->cr4);
     for (unsigned i = 0; i < 4; i++)
         registers->pdpte[i] = vmread(vmcs_nth(VMCS_GUEST_PDPTE0, i));
-    *memory = (struct walk_memory){
-        .context = (void *)(uintptr_t)vcpu,
-        .read = read_entry,
-        .compare_and_swap = swap_entry,
-        .nested_references = nested_references,
-    };
 }
 
 /* --- linear addresses ------------------------------------------------------------------------- */

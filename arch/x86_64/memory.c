@@ -66,6 +66,37 @@ static void map(uint64_t from, uint64_t size, hpa_t to, uint64_t attributes)
         panic("no memory for the hypervisor's page tables");
 }
 
+/* Where bundled guests are linked (guest-tests/guest.ld): kept for native ones, if all of it is
+ * free. */
+#define NATIVE_FROM MIB(2)
+#define NATIVE_TO   MIB(4)
+
+static uint64_t native_free; /* bytes of it that are */
+
+static bool add_free(uint64_t from, uint64_t to)
+{
+    return from >= to || frames_add(&host_frames, hpa(from), to - from);
+}
+
+/* Without the part for native guests. */
+static bool add_range(uint64_t from, uint64_t to)
+{
+    uint64_t first = max_u64(from, NATIVE_FROM), last = min_u64(to, NATIVE_TO);
+
+    if (first >= last)
+        return add_free(from, to);
+    native_free += last - first;
+    bool all = add_free(from, first);
+    return add_free(last, to) && all;
+}
+
+bool arch_native_area(hpa_t *from, hpa_t *to)
+{
+    *from = hpa(NATIVE_FROM);
+    *to = hpa(NATIVE_TO);
+    return native_free == NATIVE_TO - NATIVE_FROM;
+}
+
 static void collect_free_memory(const struct handoff *handoff)
 {
     uint64_t unused = 0;
@@ -75,7 +106,7 @@ static void collect_free_memory(const struct handoff *handoff)
     range_count = handoff->range_count;
     for (uint64_t i = 0; i < range_count; i++) {
         uint64_t bytes = ranges[i].pages * PAGE_SIZE;
-        if (ranges[i].type == HANDOFF_FREE && !frames_add(&host_frames, hpa(ranges[i].base), bytes))
+        if (ranges[i].type == HANDOFF_FREE && !add_range(ranges[i].base, ranges[i].base + bytes))
             unused += bytes;
     }
     if (unused > 0)
@@ -162,6 +193,11 @@ uint64_t memory_new_stack(void)
     map(bottom, STACK_SIZE, frames, MAP_DATA);
     next_stack = bottom + STACK_SIZE;
     return next_stack;
+}
+
+void memory_map_identity(hpa_t frame)
+{
+    map(frame.v, PAGE_SIZE, frame, MAP_TEXT | PTE_W);
 }
 
 bool memory_is_stack(uint64_t at, uint64_t len)

@@ -31,6 +31,9 @@ void memory_protect(bool want_smep, bool want_smap);
  */
 uint64_t memory_new_stack(void);
 
+/* Map a frame where its physical address is, too: writable and executable, for good. */
+void memory_map_identity(hpa_t frame);
+
 /* Whether [at, at + len) lies on a stack of ours. */
 bool memory_is_stack(uint64_t at, uint64_t len);
 

@@ -13,6 +13,7 @@
 #include "arch/x86_64/panic.h"
 #include "arch/x86_64/selftest.h"
 #include "arch/x86_64/symbols.h"
+#include "arch/x86_64/vcpu.h"
 #include "arch/x86_64/vmx.h"
 #include "drivers/acpi.h"
 #include "drivers/apic.h"
@@ -164,13 +165,29 @@ static bool wants(enum feature feature)
     return !(settings.without >> feature & 1);
 }
 
+static unsigned count_native(void)
+{
+    unsigned count = 0;
+
+    for (unsigned i = 0; i < settings.vm_count; i++)
+        count += settings.vm[i].paging == PAGING_NATIVE;
+    return count;
+}
+
 static void switch_vmx_on(void)
 {
     struct why why;
+    bool wanted = count_native() < settings.vm_count || settings.vm_count == 0;
 
-    if (!vmx_init(settings.without, &why) || !vmx_enable(&why))
+    if (!vmx_init(settings.without, &why) || (wanted && !vmx_enter(&why)))
         cannot_run("%s", why.text);
     guest_cpu_init();
+    if (count_native() > 0)
+        native_init();
+    if (!wanted) {
+        log_line("vmx: stays off, all guests are native");
+        return;
+    }
     log_line("vmx: on; EPT pages up to %s, VPID %s, unrestricted guest %s, preemption timer %s",
              vmx.max_ept_leaf == 3   ? "1g"
              : vmx.max_ept_leaf == 2 ? "2m"

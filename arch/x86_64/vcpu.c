@@ -291,7 +291,7 @@ static bool create(struct vm *vm, const struct entry_state *entry, struct why *w
 
 bool arch_vm_create(struct vm *vm, const struct entry_state *entry, struct why *why)
 {
-    if (create(vm, entry, why))
+    if (vmx_enter(why) && create(vm, entry, why))
         return true;
     arch_vm_destroy(vm);
     return false;

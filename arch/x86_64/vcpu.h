@@ -150,6 +150,11 @@ static inline void paging_end_exit(struct vcpu *vcpu)
 /* Set the VMCS's controls, for the state of the walks and a step. */
 void paging_set_controls(struct vcpu *vcpu);
 
+/* native.c: what native guests need, once; the registers for a walk of such a guest's own tables,
+ * as they were at its last call. */
+void native_init(void);
+void native_walk_registers(struct walk_registers *registers);
+
 /* vcpu.c */
 /* Forget the translations of the guest's own tables (a MOV to CR0, CR3 or CR4 that was emulated).
  */

@@ -241,14 +241,30 @@ static bool allow_vmxon(struct why *why)
     return true;
 }
 
-bool vmx_enable(struct why *why)
+static bool is_on;
+
+void vmx_leave(void)
 {
+    if (!is_on)
+        return;
+    __asm__ volatile("vmxoff" : : : "cc", "memory");
+    write_cr4(read_cr4() & ~CR4_VMXE);
+    is_on = false;
+}
+
+bool vmx_enter(struct why *why)
+{
+    static uint32_t *region;
+
+    if (is_on)
+        return true;
     if (!allow_vmxon(why))
         return false;
     write_cr0((read_cr0() | vmx.cr0_must_be_1) & vmx.cr0_may_be_1);
     write_cr4((read_cr4() | CR4_VMXE | vmx.cr4_must_be_1) & vmx.cr4_may_be_1);
 
-    uint32_t *region = host_pages_alloc(1);
+    if (!region)
+        region = host_pages_alloc(1);
     if (!region)
         return why_set(why, "no memory for the VMXON region");
     *region = vmx.revision;
@@ -258,5 +274,6 @@ bool vmx_enable(struct why *why)
     __asm__ volatile("vmxon %1" : "=@ccbe"(failed) : "m"(address) : "memory");
     if (failed)
         return why_set(why, "VMXON failed");
+    is_on = true;
     return true;
 }

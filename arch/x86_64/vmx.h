@@ -55,8 +55,11 @@ extern struct vmx vmx;
  */
 bool vmx_init(uint64_t without, struct why *why);
 
-/* Enter VMX operation on this processor. False when the firmware locked VT-x off or VMXON fails. */
-bool vmx_enable(struct why *why);
+/* Enter VMX operation on this processor, if it is not in it. False when the firmware locked VT-x
+ * off or VMXON fails. */
+bool vmx_enter(struct why *why);
+/* Leave it; no VMCS may be current. */
+void vmx_leave(void);
 
 static inline void invept(enum invept_type type, uint64_t eptp)
 {

@@ -12,6 +12,8 @@ bool on_twofold(void)
 {
     static int known = -1;
 
+    if (is_native())
+        return true;
     if (known < 0) {
         struct cpuid_result r = cpuid(TF_CPUID_SIGNATURE, 0);
         uint32_t words[3] = {r.ebx, r.ecx, r.edx};

@@ -118,10 +118,19 @@ void bench_watch(uint64_t at, uint64_t bytes, uint64_t step);
 void bench_audit(uint64_t at, uint64_t bytes, uint64_t step);
 bool on_twofold(void);
 
+/* Whether it runs on the bare machine, started by Twofold (paging = native). */
+static inline bool is_native(void)
+{
+    return guest_info->native_call != 0;
+}
+
 static inline uint64_t hypercall(uint64_t number, uint64_t a, uint64_t b, uint64_t c)
 {
     uint64_t result;
 
+    if (is_native())
+        return ((uint64_t(*)(uint64_t, uint64_t, uint64_t, uint64_t))guest_info->native_call)(
+            number, a, b, c);
     __asm__ volatile("vmcall" : "=a"(result) : "a"(number), "D"(a), "S"(b), "d"(c) : "memory");
     return result;
 }

@@ -44,7 +44,8 @@ int memcmp(const void *a, const void *b, size_t bytes)
 /* Low RAM above the image, up to what the loader put at its end. */
 static void frames_init(void)
 {
-    uint64_t end = guest_info->ram[0].size;
+    uint64_t end =
+        is_native() ? guest_info->ram[1].base + guest_info->ram[1].size : guest_info->ram[0].size;
 
     if (guest_info->reserved_base < end)
         end = guest_info->reserved_base;
@@ -52,7 +53,7 @@ static void frames_init(void)
         uint64_t base = ((const struct tf_guest_module *)guest_info->modules)[i].base;
         end = base < end ? base : end;
     }
-    next_frame = (uint64_t)image_end;
+    next_frame = is_native() ? guest_info->ram[1].base : (uint64_t)image_end;
     end_frames = end & ~(PAGE - 1);
 }
 

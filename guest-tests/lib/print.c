@@ -10,6 +10,10 @@
 
 static void put(char c)
 {
+    if (is_native()) {
+        hypercall(TF_CALL_PORT_OUT, UART_DATA, 1, (uint8_t)c);
+        return;
+    }
     while (!(inb(UART_STATUS) & THRE))
         ;
     outb(UART_DATA, (uint8_t)c);
@@ -67,6 +71,8 @@ void print(const char *format, ...)
 
 void guest_exit(uint32_t value)
 {
+    if (is_native())
+        hypercall(TF_CALL_PORT_OUT, TF_PORT_DEBUG_EXIT, 4, value);
     outl(TF_PORT_DEBUG_EXIT, value);
     for (;;)
         __asm__ volatile("cli; hlt");
