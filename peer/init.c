@@ -194,7 +194,8 @@ static void run_guest(const struct peer_run *run)
     if (child == 0) {
         struct module image;
         bool ran = map_image(run->settings.image, &image) && vmm_run(run, &image);
-        exit(ran ? EXIT_SUCCESS : EXIT_FAILURE);
+        fflush(stdout);
+        _exit(ran ? EXIT_SUCCESS : EXIT_FAILURE); /* exit() would wind RUNS back, for us too */
     }
     waitpid(child, &status, 0);
     if (status != 0)

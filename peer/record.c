@@ -47,8 +47,10 @@ static void take_snapshot(const struct record *record, struct snapshot *s)
 {
     memset(s, 0, sizeof(*s));
     if (!counters_read(&record->vm, s->vm) || !counters_read(&record->vcpu, s->vcpu) ||
-        (record->run->traced && !read_histogram(s->hits)))
-        exit(EXIT_FAILURE); /* no number is better than a wrong one; it has said why */
+        (record->run->traced && !read_histogram(s->hits))) {
+        fflush(stdout);
+        _exit(EXIT_FAILURE); /* no number is better than a wrong one; it has said why */
+    }
 }
 
 static uint64_t level_of(const struct record *record, const char *name)
