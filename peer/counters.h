@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What KVM counts: its binary statistics by name (Documentation/virt/kvm/api.rst, 4.133
- * KVM_GET_STATS_FD) and exits by reason, from a histogram trigger on its tracepoint kvm_exit
- * (Documentation/trace/histogram.rst).
+ * What KVM counts: its binary statistics by name (KVM_GET_STATS_FD in Linux'
+ * Documentation/virt/kvm/api.rst) and exits by reason, from a histogram trigger on its tracepoint
+ * kvm_exit (Documentation/trace/histogram.rst).
  */
 #ifndef PEER_COUNTERS_H
 #define PEER_COUNTERS_H

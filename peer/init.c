@@ -110,14 +110,14 @@ static void load_module(const char *name, const char *parameters)
 /* kvm-intel with or without EPT; loaded anew when it has to change. */
 static void load_kvm_intel(bool ept)
 {
-    static int loaded = -1;
+    static enum { NOT, WITH_EPT, WITHOUT_EPT } loaded;
 
-    if (loaded == ept)
+    if (loaded == (ept ? WITH_EPT : WITHOUT_EPT))
         return;
-    if (loaded >= 0 && syscall(SYS_delete_module, "kvm_intel", 0) != 0)
+    if (loaded != NOT && syscall(SYS_delete_module, "kvm_intel", 0) != 0)
         give_up("kvm_intel is unloaded");
     load_module("kvm-intel", ept ? "ept=1" : "ept=0");
-    loaded = ept;
+    loaded = ept ? WITH_EPT : WITHOUT_EPT;
 
     char value[8];
     read_line("/sys/module/kvm_intel/parameters/ept", value, sizeof(value));

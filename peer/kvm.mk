@@ -17,14 +17,17 @@ $(EXIT_NAMES): arch/x86_64/exit.c
 	@sed -n 's/^ *\[\(EXIT_[A-Z0-9_]*\)\] = {\("[a-z0-9_]*"\),.*/[\1] = \2,/p' $< > $@
 	@grep -q EXIT_IO $@
 
+$(BUILD)/tests/peer: $(EXIT_NAMES)
+
 $(KVM)/%.o: %.c $(EXIT_NAMES)
 	@mkdir -p $(@D)
 	@echo "  CC      $< (KVM)"
 	@$(HOSTCC) $(KVM_CFLAGS) -MMD -MP -c -o $@ $<
 
+# Without symbols: results that are kept belong to one content of this file (scripts/bench-kvm).
 $(KVM)/init: $(KVM_OBJECTS)
 	@echo "  LD      $@"
-	@$(HOSTCC) -static -o $@ $^
+	@$(HOSTCC) -static -s -o $@ $^
 
 kvm-vmm: $(KVM)/init
 

@@ -21,9 +21,10 @@ META_PACKAGE = "linux-image-cloud-amd64"  # the smaller of Debian's two, with th
 SECTIONS = {".osrel": 0x20000, ".cmdline": 0x30000, ".linux": 0x2000000, ".initrd": 0x6000000}
 
 
-def _output(*command):
+def _output(*command, cwd=None):
     try:
-        return subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True).stdout
+        return subprocess.run(command, check=True, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              text=True).stdout
     except FileNotFoundError as error:
         raise machine.MachineError(f"{command[0]} is not installed: run scripts/setup kvm") from error
     except subprocess.CalledProcessError as error:
@@ -54,7 +55,7 @@ def kernel():
         if not dependency:
             raise machine.MachineError(f"apt-get knows no package {META_PACKAGE}: run apt-get update")
         FOLDER.mkdir(parents=True, exist_ok=True)
-        subprocess.run(["apt-get", "download", "-qq", dependency[1]], cwd=FOLDER, check=True, stderr=subprocess.PIPE)
+        _output("apt-get", "download", "-qq", dependency[1], cwd=FOLDER)
         package = max(FOLDER.glob(f"{dependency[1]}_*.deb"), key=os.path.getmtime)
         unpacked = FOLDER / "kernel.new"
         shutil.rmtree(unpacked, ignore_errors=True)
@@ -92,6 +93,7 @@ def efi_application(folder, kernel_file, command_line, archive):
     application = folder / "linux.efi"
     options = []
     for section, file in content.items():
-        options += ["--add-section", f"{section}={file}", "--change-section-vma", f"{section}={base + SECTIONS[section]:#x}"]
+        at = base + SECTIONS[section]
+        options += ["--add-section", f"{section}={file}", "--change-section-vma", f"{section}={at:#x}"]
     _output("objcopy", *options, str(STUB), str(application))
     return application
