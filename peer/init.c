@@ -107,13 +107,13 @@ static void load_module(const char *name, const char *parameters)
     close(fd);
 }
 
-/* kvm-intel with or without EPT; loaded anew when it has to change. */
-static void load_kvm_intel(bool ept)
+/* kvm-intel with or without EPT; loaded anew when it has to change, and true then. */
+static bool load_kvm_intel(bool ept)
 {
     static enum { NOT, WITH_EPT, WITHOUT_EPT } loaded;
 
     if (loaded == (ept ? WITH_EPT : WITHOUT_EPT))
-        return;
+        return false;
     if (loaded != NOT && syscall(SYS_delete_module, "kvm_intel", 0) != 0)
         give_up("kvm_intel is unloaded");
     load_module("kvm-intel", ept ? "ept=1" : "ept=0");
@@ -123,12 +123,14 @@ static void load_kvm_intel(bool ept)
     read_line("/sys/module/kvm_intel/parameters/ept", value, sizeof(value));
     if (value[0] != (ept ? 'Y' : 'N'))
         give_up(ept ? "kvm_intel does not use EPT here" : "kvm_intel uses EPT all the same");
+    return true;
 }
 
-/* What the figures depend on, once after the modules are there. */
+/* What the figures depend on, after the modules are loaded. */
 static void print_system(void)
 {
     static const char *const parameter[] = {
+        "kvm_intel/parameters/ept",
         "kvm/parameters/tdp_mmu",
         "kvm/parameters/nx_huge_pages",
         "kvm_intel/parameters/vpid",
@@ -234,7 +236,6 @@ static bool parse_run(const char *line, struct peer_run *run, unsigned *mib)
 
 static void do_run(char *line)
 {
-    static bool told;
     struct peer_run run;
     unsigned mib;
 
@@ -243,10 +244,8 @@ static void do_run(char *line)
         printf("twofold-kvm: %s: not a run: %s\n", RUNS, line);
         return;
     }
-    load_kvm_intel(run.ept);
-    if (!told)
+    if (load_kvm_intel(run.ept))
         print_system();
-    told = true;
     reserve_huge_pages(&run, mib);
     for (int traced = 0; traced < 2; traced++) {
         printf("twofold-kvm: running %s%s\n", run.settings.name,

@@ -95,7 +95,7 @@ def merge(records):
 
 # --- the table ------------------------------------------------------------------------------------------------
 
-HEADER = ("benchmark", "phase", "paging", "ept", "ops", "ticks/op", "exits", "refs", "exits by reason")
+HEADER = ("benchmark", "phase", "paging", "ept", "size", "ops", "ticks/op", "exits", "refs", "exits by reason")
 TOP_REASONS = 3
 ORDER = ["native", "nested", "shadow", "compound", "kvm-ept", "kvm-shadow"]
 
@@ -107,13 +107,15 @@ def _row(record):
     references = record.get("walk_refs")
     if references is None and record.get("walk_refs_derived") is not None:
         references = record["walk_refs_derived"]
-    return (record["bench"], record["phase"], record["paging"], record["ept_page"] or "-", str(ops),
+    return (record["bench"], record["phase"], record["paging"], record["ept_page"] or "-",
+            str(record.get("size") or "-"), str(ops),
             f"{record['ticks'] / ops:.2f}", f"{record['exits'] / ops:.2f}",
             "-" if references is None else f"{references:.2f}", reasons)
 
 
 def table(ours, theirs):
-    """Lines: KVM's records (`theirs`) with those of Twofold (`ours`, may be empty) beside them, for steady phases."""
+    """Lines: KVM's records (`theirs`) with those of Twofold (`ours`, may be empty) beside them, for steady phases.
+    `size` is what `make bench` adds to ours; KVM runs each benchmark with its own default."""
     benches = list(dict.fromkeys(r["bench"] for r in theirs))
     order = {name: i for i, name in enumerate(ORDER)}
     rows = [HEADER]
@@ -122,7 +124,7 @@ def table(ours, theirs):
         chosen.sort(key=lambda r: (order.get(r["paging"], len(order)), r["ept_page"] or ""))
         rows += [_row(r) for r in chosen]
     widths = [max(len(row[i]) for row in rows) for i in range(len(HEADER))]
-    right = {4, 5, 6, 7}
+    right = {4, 5, 6, 7, 8}
     return ["  ".join(cell.rjust(w) if i in right else cell.ljust(w)
                       for i, (cell, w) in enumerate(zip(row, widths))).rstrip() for row in rows]
 
