@@ -32,6 +32,7 @@ include boot/boot.mk
 include guest-tests/guests.mk
 include drivers/font.mk
 include tests/tests.mk
+include peer/kvm.mk
 
 # --- the hypervisor -------------------------------------------------------------------------------------
 
@@ -65,6 +66,7 @@ hypervisor: $(BUILD)/twofold.elf
 help:
 	@echo 'make run      install what is missing, build, boot on the best machine there is, run the benchmarks'
 	@echo 'make test     the same set-up, then all tests; the last line counts them'
+	@echo 'make bench-kvm  the same guests under Linux'\'' KVM on the same machine; takes long (docs/kvm.md)'
 	@echo 'make image    build/twofold.img, a disk image to write on a USB stick'
 	@echo 'make check    format, static analysis, spelling, warnings as errors, dependencies'
 	@echo 'make all      the hypervisor, the loader, the guests'

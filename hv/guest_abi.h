@@ -96,6 +96,19 @@ enum tf_phase {
     TF_PHASE_STEADY = 1,
 };
 
+/*
+ * The same calls where another monitor runs the guest (peer/): a 4-byte write of the
+ * guest-physical address of this structure to TF_PORT_CALL; the guest has mapped it one to one.
+ * A monitor that does not know the port forgets the write, and `result` stays as it was.
+ */
+#define TF_PORT_CALL 0x5f0u
+
+struct tf_port_call {
+    uint64_t number; /* enum tf_call: BENCH_BEGIN, BENCH_END, AUDIT */
+    uint64_t argument[3];
+    uint64_t result;
+};
+
 #define TF_BENCH_NAME_MAX 32
 #define TF_BENCH_WATCHES  4 /* ranges of one record */
 

@@ -18,6 +18,9 @@ decode_SOURCES   := arch/x86_64/decode.c
 emulate_SOURCES  := arch/x86_64/decode.c arch/x86_64/emulate.c
 decode_LIBS      := -lZydis -lZycore
 oracle_SOURCES   := $(addprefix tests/oracle/,machine.c reference.c program.c) $(wildcard hv/paging/*.c)
+peer_SOURCES     := peer/counters.c peer/record.c hv/loader.c hv/loader_elf64.c hv/loader_multiboot.c hv/module.c \
+                    hv/why.c hv/paging/walk.c
+peer_LIBS        := -I$(BUILD)/kvm
 
 TESTS := $(patsubst tests/host/%_test.c,%,$(wildcard tests/host/*_test.c))
 TEST_PROGRAMS := $(TESTS:%=$(BUILD)/tests/%)

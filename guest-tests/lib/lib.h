@@ -117,6 +117,7 @@ void bench_watch(uint64_t at, uint64_t bytes, uint64_t step);
 /* Audit the walks for [at, at + bytes) in steps of `step`, for the record that was ended last. */
 void bench_audit(uint64_t at, uint64_t bytes, uint64_t step);
 bool on_twofold(void);
+bool on_kvm(void); /* by its CPUID signature; whoever uses it */
 
 /* Whether it runs on the bare machine, started by Twofold (paging = native). */
 static inline bool is_native(void)

@@ -80,13 +80,13 @@ def at_end_setting(machine):
     return "bochs" if machine == "bochs" else "qemu"
 
 
-def _bochs_command(folder, image, serial, cpu_model):
+def _bochs_command(folder, image, serial, cpu_model, memory):
     rc = folder / "rc"
     rc.write_text("c\nquit\n")  # Debian's Bochs has its debugger built in and starts at its prompt
     config = folder / "bochsrc"
     config.write_text(
         BOCHSRC.format(
-            memory=MEMORY_MIB, host=BOCHS_HOST_MIB, ovmf=OVMF, vga=VGA_BIOS, serial=serial,
+            memory=memory, host=min(memory, BOCHS_HOST_MIB), ovmf=OVMF, vga=VGA_BIOS, serial=serial,
             folder=folder, image=image, model=cpu_model or "corei7_skylake_x",
         )
     )
@@ -117,7 +117,7 @@ class Run:
         self._serial.touch()
         folder = pathlib.Path(folder)
         if machine == "bochs":
-            command = _bochs_command(folder, image, self._serial, cpu_model)
+            command = _bochs_command(folder, image, self._serial, cpu_model, memory)
         else:
             command = _qemu_command(folder, image, self._serial, cpu_model, machine == "kvm", memory)
         if shutil.which(command[0]) is None:
