@@ -681,7 +681,7 @@ void machine_reset(struct machine *m)
     m->levels = one_in(chance, 4) ? 5 : 4;
     m->kind_walker = one_in(chance, 4);
     m->reuse = !one_in(chance, 4);
-    m->trace = (struct trace){.event = m->events, .size = ARRAY_SIZE(m->events)};
+    trace_create(&m->trace, m->events, TRACE_EVENTS);
 
     struct cpt_host host = {m, protect, invalidate, references, NULL};
     struct cpt_memory memory = {
