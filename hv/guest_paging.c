@@ -257,6 +257,8 @@ void guest_paging_print_trace(const struct vm *vm)
     }
     while ((e = trace_next(t, &cursor, &region)) != NULL)
         print_event(vm->settings->name, e, region);
+    console_printf("@trace {\"vm\": \"%s\", \"time\": %llu, \"event\": \"end\"}\n",
+                   vm->settings->name, (ull)t->time);
 }
 
 bool guest_paging_audit(const struct vcpu *vcpu, gva_t at, struct cpt_audit *audit)

@@ -335,7 +335,8 @@ void leaves_protect(struct cpt *c, uint64_t frame);
 /* region.c */
 /* The region that `t` translates when it is walked at `level`, by the first links that lead up to a
  * root. */
-struct trace_region region_of(const struct cpt *c, const struct table *t, unsigned level);
+void region_find(const struct cpt *c, const struct table *t, unsigned level,
+                 struct trace_region *region);
 /* Keep an event of the table for the trace. */
 void trace_table(struct cpt *c, enum trace_kind kind, const struct table *t, unsigned level,
                  uint32_t detail);

@@ -88,8 +88,9 @@ void root_set_state(struct cpt *c, struct root *r, enum cpt_state state)
     c->events++;
     c->stats.root_changes++;
     c->head.changes++;
-    trace_add_region(c->trace, TRACE_ROOT, r->gfn, state,
-                     (struct trace_region){.root = r->gfn, .level = c->settings.levels});
+    if (c->trace->size > 0)
+        *trace_add_handling(c->trace, TRACE_ROOT, r->gfn, state) =
+            (struct trace_region){.root = r->gfn, .level = c->settings.levels};
 }
 
 bool root_runs(const struct cpt *c, const struct root *r)

@@ -64,16 +64,15 @@ static inline void trace_add(struct trace *t, enum trace_kind kind, uint64_t val
         trace_keep(t, &t->ring[TRACE_FREQUENT], kind, value, detail);
 }
 
-/* Any other kind. */
-static inline void trace_add_region(struct trace *t, enum trace_kind kind, uint64_t value,
-                                    uint32_t detail, struct trace_region region)
+/* Any other kind; `size` must not be 0. Returns the event's region, for the caller to fill. */
+static inline struct trace_region *trace_add_handling(struct trace *t, enum trace_kind kind,
+                                                      uint64_t value, uint32_t detail)
 {
     struct trace_ring *ring = &t->ring[TRACE_HANDLING];
+    struct trace_region *region = &t->region[ring->count & (t->size - 1)];
 
-    if (t->size == 0)
-        return;
-    t->region[ring->count & (t->size - 1)] = region;
     trace_keep(t, ring, kind, value, detail);
+    return region;
 }
 
 /* The bytes of both rings and the regions, and what lays them out in `memory`, which has as many.

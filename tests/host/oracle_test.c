@@ -142,7 +142,8 @@ static void regions_lead_to_their_tables(void)
             const struct table *t = &c->table[i];
             if (t->handling == HANDLING_FREE || (t->links == CPT_NONE && t->nodes == CPT_NONE))
                 continue;
-            struct trace_region region = region_of(c, t, t->level);
+            struct trace_region region;
+            region_find(c, t, t->level, &region);
             if (region.va == TRACE_NOWHERE)
                 continue;
             known++;

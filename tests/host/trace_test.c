@@ -14,8 +14,8 @@ static void add(enum trace_kind kind, uint64_t time, uint64_t value)
     trace.time = time;
     if (kind == TRACE_SYNC || kind == TRACE_WRITE)
         trace_add(&trace, kind, value, 0);
-    else
-        trace_add_region(&trace, kind, value, 0, (struct trace_region){.va = value << 21});
+    else if (trace.size > 0)
+        trace_add_handling(&trace, kind, value, 0)->va = value << 21;
 }
 
 static const struct trace_event *next(struct trace_cursor *cursor)
