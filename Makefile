@@ -65,6 +65,7 @@ hypervisor: $(BUILD)/twofold.elf
 
 help:
 	@echo 'make run      install what is missing, build, boot on the best machine there is, run the benchmarks'
+	@echo 'make report   out/report.html from what runs left in out/'
 	@echo 'make test     the same set-up, then all tests; the last line counts them'
 	@echo 'make bench-kvm  the same guests under Linux'\'' KVM on the same machine; takes long (docs/kvm.md)'
 	@echo 'make image    build/twofold.img, a disk image to write on a USB stick'
@@ -81,6 +82,9 @@ setup-%:
 run: setup-run
 	@$(MAKE) --no-print-directory all
 	@MACHINE=$(MACHINE) scripts/run
+
+report: setup-report
+	@scripts/report
 
 test: setup-test
 	@scripts/test
@@ -107,4 +111,4 @@ $(BUILD)/twofold.ini: Makefile guest-tests/guests.mk
 clean:
 	rm -rf $(BUILD) $(OUT)
 
-.PHONY: all hypervisor boot guests help run test check image clean
+.PHONY: all hypervisor boot guests help run report test check image clean

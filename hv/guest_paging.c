@@ -53,7 +53,7 @@ static bool has_compound_table(const struct vm_settings *s)
 
 static size_t trace_pages(const struct vm_settings *s)
 {
-    return align_up(s->trace * sizeof(struct trace_event), PAGE_SIZE) >> PAGE_SHIFT;
+    return align_up(trace_bytes(s->trace), PAGE_SIZE) >> PAGE_SHIFT;
 }
 
 static bool allocate(struct vm *vm, struct why *why)
@@ -70,9 +70,9 @@ static bool allocate(struct vm *vm, struct why *why)
     vm->paging.book_pages =
         align_up(cpt_book_bytes(2 * nodes, vm->settings->memory), PAGE_SIZE) >> PAGE_SHIFT;
     m->book = host_pages_alloc(vm->paging.book_pages);
-    if (vm->settings->trace > 0)
-        vm->paging.trace.event = host_pages_alloc(trace_pages(vm->settings));
-    vm->paging.trace.size = vm->paging.trace.event ? vm->settings->trace : 0;
+    void *trace = vm->settings->trace > 0 ? host_pages_alloc(trace_pages(vm->settings)) : NULL;
+    if (trace)
+        trace_create(&vm->paging.trace, trace, vm->settings->trace);
     if (!m->nodes[CPT_FORMAT_SHADOW] || !m->book)
         return why_set(why, "no memory for nodes: shadow_memory = %llu KiB",
                        (unsigned long long)shadow_memory(vm->settings) >> 10);
@@ -89,8 +89,8 @@ void guest_paging_destroy(struct vm *vm)
                         p->memory.node_count[CPT_FORMAT_SHADOW]);
     if (p->memory.book)
         host_pages_free(p->memory.book, p->book_pages);
-    if (p->trace.event)
-        host_pages_free(p->trace.event, trace_pages(vm->settings));
+    if (p->trace.size > 0)
+        host_pages_free(p->trace.ring[0].event, trace_pages(vm->settings));
     *p = (struct guest_paging){0};
 }
 
@@ -244,24 +244,40 @@ void guest_paging_print_json(const struct vm *vm)
         (ull)s->floods);
 }
 
+static void print_event(const char *name, const struct trace_event *e, struct trace_region region)
+{
+    console_printf("@trace {\"vm\": \"%s\", \"time\": %llu, \"event\": \"%s\", \"value\": %llu, "
+                   "\"detail\": %u",
+                   name, (ull)e->time, trace_kind_name((enum trace_kind)e->kind), (ull)e->value,
+                   e->detail);
+    if (region.va != TRACE_NOWHERE)
+        console_printf(", \"va\": %llu, \"level\": %u, \"root\": %llu", (ull)region.va,
+                       region.level, (ull)region.root);
+    console_printf("}\n");
+}
+
 void guest_paging_print_trace(const struct vm *vm)
 {
+    static const char *const ring_names[TRACE_RINGS] = {
+        [TRACE_HANDLING] = "changes of handling",
+        [TRACE_FREQUENT] = "syncs and stores",
+    };
     const struct trace *t = &vm->paging.trace;
-    uint64_t first = t->count > t->size ? t->count - t->size : 0;
+    const struct trace_event *e;
+    struct trace_region region;
+    struct trace_cursor cursor = {0};
 
     if (!vm->paging.cpt || t->size == 0)
         return;
-    if (first > 0)
-        log_line("%s: the trace holds the last %u of %llu events", vm->settings->name, t->size,
-                 (ull)t->count);
-    for (uint64_t i = first; i < t->count; i++) {
-        const struct trace_event *e = &t->event[i & (t->size - 1)];
-        console_printf(
-            "@trace {\"vm\": \"%s\", \"time\": %llu, \"event\": \"%s\", \"value\": %llu, "
-            "\"detail\": %u}\n",
-            vm->settings->name, (ull)e->time, trace_kind_name((enum trace_kind)e->kind),
-            (ull)e->value, e->detail);
+    for (unsigned i = 0; i < TRACE_RINGS; i++) {
+        if (t->ring[i].count > t->size)
+            log_line("%s: the trace holds the last %u of %llu %s", vm->settings->name, t->size,
+                     (ull)t->ring[i].count, ring_names[i]);
     }
+    while ((e = trace_next(t, &cursor, &region)) != NULL)
+        print_event(vm->settings->name, e, region);
+    console_printf("@trace {\"vm\": \"%s\", \"time\": %llu, \"event\": \"end\"}\n",
+                   vm->settings->name, (ull)t->time);
 }
 
 bool guest_paging_audit(const struct vcpu *vcpu, gva_t at, struct cpt_audit *audit)

@@ -12,6 +12,7 @@ loader_SOURCES   := hv/loader.c hv/loader_elf64.c hv/loader_multiboot.c hv/modul
                     hv/paging/policy.c
 devices_SOURCES  := hv/dev/pio.c hv/dev/uart.c
 walk_SOURCES     := hv/paging/walk.c
+trace_SOURCES    := hv/paging/trace.c
 acpi_SOURCES     := drivers/acpi.c
 screen_SOURCES   := drivers/screen.c drivers/font.c drivers/font_data.S
 decode_SOURCES   := arch/x86_64/decode.c

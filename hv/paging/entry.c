@@ -419,6 +419,7 @@ static enum sync_status sync_table(struct cpt *c, uint32_t n, unsigned slot, uin
         return SYNC_OK;
     }
     struct table *t = follow ? table_get(c, gfn, level) : table_find(c, gfn);
+    uint64_t filled = c->stats.filled;
     if (t)
         t->busy++; /* making room may take everything from it */
     if (t && t->handling == HANDLING_UNSYNC && follow && format == CPT_FORMAT_SHADOW &&
@@ -435,8 +436,10 @@ static enum sync_status sync_table(struct cpt *c, uint32_t n, unsigned slot, uin
         t->busy--;
     bool to_guest = t && !table_has_nodes_in(t, format);
     if (t && (child != CPT_NONE || to_guest) && link_add(c, t, n, slot)) {
-        if (child != CPT_NONE)
+        if (child != CPT_NONE) {
             c->node[child].refs++;
+            trace_if_filled(c, filled, t, child);
+        }
         entry_set(c, n, slot, entry_for_table(c, n, e, t));
         return to_guest && format == CPT_FORMAT_SHADOW ? SYNC_BLOCKED : SYNC_OK;
     }

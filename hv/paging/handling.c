@@ -55,7 +55,7 @@ void table_demote(struct cpt *c, struct table *t, enum trace_kind why)
     c->stats.demotions++;
     c->head.changes++;
     c->stats.evictions += why == TRACE_EVICT;
-    trace_add(c->trace, why, t->gfn, t->level);
+    trace_table(c, why, t, t->level, t->level);
     t->busy--;
     table_drop_if_unused(c, t);
 }
@@ -112,7 +112,7 @@ bool table_promote(struct cpt *c, struct table *t)
     if (complete) {
         c->stats.promotions++;
         c->head.changes++;
-        trace_add(c->trace, TRACE_PROMOTE, t->gfn, t->level);
+        trace_table(c, TRACE_PROMOTE, t, t->level, t->level);
         if (c->host.now) {
             uint64_t took = c->host.now(c->host.context) - begun;
             c->stats.promotion_ticks_max = max_u64(c->stats.promotion_ticks_max, took);

@@ -362,6 +362,25 @@ bool entry_is_reserved(const struct cpt *c, uint64_t entry, unsigned level);
 /* Clear W in all leaves of SHADOW that map the frame. */
 void leaves_protect(struct cpt *c, uint64_t frame);
 
+/* region.c */
+/* The region that `t` translates when it is walked at `level`, by the first links that lead up to a
+ * root. */
+void region_find(const struct cpt *c, const struct table *t, unsigned level,
+                 struct trace_region *region);
+/* Keep an event of the table for the trace. */
+void trace_table(struct cpt *c, enum trace_kind kind, const struct table *t, unsigned level,
+                 uint32_t detail);
+/* The event of node `n` of `t`, if it was made after `filled` had been so many: when it is linked,
+ * because only then it is known where. */
+static inline void trace_if_filled(struct cpt *c, uint64_t filled, const struct table *t,
+                                   uint32_t n)
+{
+    unsigned level = c->node[n].level;
+
+    if (c->stats.filled != filled)
+        trace_table(c, TRACE_FILL, t, level, level | (unsigned)node_format(c, n) << 4);
+}
+
 /* handling.c */
 /* Hand the table over to nested handling. `why`: TRACE_DEMOTE or TRACE_EVICT. */
 void table_demote(struct cpt *c, struct table *t, enum trace_kind why);

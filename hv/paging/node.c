@@ -394,7 +394,6 @@ uint32_t node_get(struct cpt *c, struct table *t, unsigned level, enum cpt_forma
     if (level < t->level)
         t->level = (uint8_t)level;
     c->stats.filled++;
-    trace_add(c->trace, TRACE_FILL, t->gfn, level | (unsigned)format << 4);
     node_fill(c, n, guest_table(c, t->gfn));
     return n;
 }

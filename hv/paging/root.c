@@ -48,6 +48,7 @@ uint32_t root_node(struct cpt *c, struct root *r, enum cpt_format format)
     struct table *t = table_get(c, r->gfn, c->settings.levels);
     if (!t)
         return CPT_NONE;
+    uint64_t filled = c->stats.filled;
     t->busy++;
     uint32_t n =
         t->handling == HANDLING_SHADOW ? node_get(c, t, c->settings.levels, format) : CPT_NONE;
@@ -56,6 +57,7 @@ uint32_t root_node(struct cpt *c, struct root *r, enum cpt_format format)
         table_drop_if_unused(c, t);
         return CPT_NONE;
     }
+    trace_if_filled(c, filled, t, n);
     c->node[n].refs++;
     r->node[format] = n;
     r->node_epoch[format] = c->epoch;
@@ -86,7 +88,9 @@ void root_set_state(struct cpt *c, struct root *r, enum cpt_state state)
     c->events++;
     c->stats.root_changes++;
     c->head.changes++;
-    trace_add(c->trace, TRACE_ROOT, r->gfn, state);
+    if (c->trace->size > 0)
+        *trace_add_handling(c->trace, TRACE_ROOT, r->gfn, state) =
+            (struct trace_region){.root = r->gfn, .level = c->settings.levels};
 }
 
 bool root_runs(const struct cpt *c, const struct root *r)

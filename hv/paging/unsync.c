@@ -48,7 +48,7 @@ void table_unsync(struct cpt *c, struct table *t)
     c->head.generation++; /* no CR3 load may go unseen */
     c->head.changes++;
     c->stats.unsyncs++;
-    trace_add(c->trace, TRACE_UNSYNC, t->gfn, t->level);
+    trace_table(c, TRACE_UNSYNC, t, t->level, t->level);
     for (uint32_t i = t->links; i != CPT_NONE; i = c->link[i].next) {
         if (node_format(c, c->link[i].node) == CPT_FORMAT_COMPOUND)
             entry_relink(c, c->link[i].node, c->link[i].slot, t);
@@ -86,7 +86,7 @@ static void bring_into_line(struct cpt *c, struct table *t)
     trap_switch_entries(c, t);
     c->head.changes++;
     c->stats.resyncs++;
-    trace_add(c->trace, TRACE_RESYNC, t->gfn, t->level);
+    trace_table(c, TRACE_RESYNC, t, t->level, t->level);
 }
 
 static bool stop_writes(struct cpt *c, const struct table *t)

@@ -209,9 +209,13 @@ def check_costs(seen):
     promotion = stats.get("trace", {}).get("promotion_ticks_max")
     results.append(expect(f"a promotion of a full table: at most {PROMOTION_MAX} instructions",
                           promotion and promotion <= PROMOTION_MAX, f"it takes {promotion}"))
-    events = {r["event"] for r in seen.records("trace") if r["vm"] == "trace"}
+    trace = [r for r in seen.records("trace") if r["vm"] == "trace"]
+    events = {r["event"] for r in trace}
     results.append(expect("the trace tells of promotions, demotions, roots, syncs and stores",
                           {"promote", "demote", "root", "sync", "write"} <= events, f"it has {events}"))
+    moved = [(r.get("level"), r.get("va", 0) % (2 << 20)) for r in trace if r["event"] in ("promote", "demote", "fill")]
+    results.append(expect("and of the region that each of them is about",
+                          {(1, 0)} <= set(moved) and not any(level is None or at for level, at in moved), f"{moved}"))
     results.append(has(seen, "regions of the root that runs:"))
     return results
 

@@ -3,6 +3,7 @@
  * The compound page table against the oracle (tests/oracle): a short run, and the programs that
  * once found a difference. `make oracle` runs long.
  */
+#include "hv/paging/internal.h"
 #include "tests/host/test.h"
 #include "tests/oracle/oracle.h"
 
@@ -128,6 +129,44 @@ static void the_invariants_notice_damage(void)
     CHECK(tried > 1000 && noticed > tried / 3, "%u of %u", noticed, tried);
 }
 
+/* The guest's own tables, from the region's root down, lead to the table that the region is of. */
+static bool region_leads_to(const struct cpt *c, struct trace_region region, const struct table *t)
+{
+    uint64_t gfn = region.root;
+
+    for (unsigned level = c->settings.levels; level > region.level; level--) {
+        uint64_t e = load_entry(guest_table(c, gfn) + pt_index(gva(region.va), level));
+        if (!(e & PTE_P))
+            return false;
+        gfn = (e & PTE_ADDRESS) >> PAGE_SHIFT;
+    }
+    return gfn == t->gfn;
+}
+
+static void regions_lead_to_their_tables(void)
+{
+    unsigned known = 0, below_roots = 0;
+
+    for (uint64_t seed = 1; seed <= 200; seed++) {
+        run(seed, STEPS);
+        const struct cpt *c = machine.cpt;
+        for (uint32_t i = 0; i < c->table_count; i++) {
+            const struct table *t = &c->table[i];
+            if (t->handling == HANDLING_FREE || (t->links == CPT_NONE && t->nodes == CPT_NONE))
+                continue;
+            struct trace_region region;
+            region_find(c, t, t->level, &region);
+            if (region.va == TRACE_NOWHERE)
+                continue;
+            known++;
+            below_roots += region.level < c->settings.levels;
+            CHECK(region_leads_to(c, region, t), "seed %lu: table %lx is not at %lx",
+                  (unsigned long)seed, (unsigned long)t->gfn, (unsigned long)region.va);
+        }
+    }
+    CHECK(known > 500 && below_roots > 300, "%u known, %u below roots", known, below_roots);
+}
+
 int main(void)
 {
     if (!machine_create(&machine))
@@ -137,6 +176,7 @@ int main(void)
     RUN(old_differences_stay_mended);
     RUN(programs_reach_everything);
     RUN(the_invariants_notice_damage);
+    RUN(regions_lead_to_their_tables);
     machine_destroy(&machine);
     return test_status();
 }

@@ -687,7 +687,7 @@ void machine_reset(struct machine *m)
     m->reuse = !one_in(chance, 4);
     m->orderly = !m->classic && one_in(chance, 3);
     m->busy = 4 * (m->levels - 1);
-    m->trace = (struct trace){.event = m->events, .size = ARRAY_SIZE(m->events)};
+    trace_create(&m->trace, m->events, TRACE_EVENTS);
 
     struct cpt_host host = {m, protect, invalidate, references, NULL};
     struct cpt_memory memory = {

@@ -100,6 +100,8 @@ struct change { /* of a word in a hot frame */
 
 #define CHANGES_MAX 4096u
 
+#define TRACE_EVENTS 64u /* a ring */
+
 struct machine {
     struct chance chance;
     uint8_t *ram;     /* RAM_BYTES + RAM_HIGH */
@@ -109,7 +111,8 @@ struct machine {
     void *book;
     struct cpt *cpt;
     struct trace trace;
-    struct trace_event events[64];
+    uint64_t events[TRACE_EVENTS *
+                    (TRACE_RINGS * sizeof(struct trace_event) + sizeof(struct trace_region)) / 8];
     bool ept_writable[HOT_FRAMES]; /* frames above are never tables */
     unsigned levels;
     bool kind_walker; /* sets A and D in write-protected tables, as Bochs does */
@@ -127,7 +130,7 @@ struct machine {
     } invlpg[PROCESSORS][64];
     unsigned invlpgs[PROCESSORS];
     bool verbose; /* print each exit and each event */
-    uint64_t printed;
+    struct trace_cursor printed;
     uint64_t violations;
     uint64_t judged, not_judged; /* accesses that the reference was asked about, and of which it
                                     knew too little: those pass */

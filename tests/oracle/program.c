@@ -418,12 +418,11 @@ static void build(struct machine *m)
 /* The trace's events of this step. */
 static void print_events(struct machine *m)
 {
-    for (uint64_t i = m->printed; i < m->trace.count; i++) {
-        const struct trace_event *e = &m->trace.event[i & (m->trace.size - 1)];
+    const struct trace_event *e;
+
+    while ((e = trace_next(&m->trace, &m->printed, NULL)) != NULL)
         printf("    %s 0x%lx 0x%x\n", trace_kind_name((enum trace_kind)e->kind),
                (unsigned long)e->value, e->detail);
-    }
-    m->printed = m->trace.count;
 }
 
 bool program_run(struct machine *m, unsigned steps)
@@ -431,7 +430,7 @@ bool program_run(struct machine *m, unsigned steps)
     bool check_always;
 
     m->wrong[0] = '\0';
-    m->printed = 0;
+    m->printed = (struct trace_cursor){0};
     machine_reset(m);
     build(m);
     for (unsigned i = 0; i < PROCESSORS; i++)
