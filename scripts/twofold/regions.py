@@ -16,7 +16,7 @@ ROOT_STATES = ("nested", "compound", "shadow")
 ADDRESS_BITS = 48
 # What an event makes of the table that it names.
 AFTER = {"fill": "shadow", "promote": "shadow", "demote": "nested", "evict": "nested", "unsync": "unsync",
-         "sync": "shadow"}
+         "resync": "shadow"}
 
 
 @dataclass
