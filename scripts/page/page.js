@@ -508,11 +508,11 @@ function drawGrowthChart(svg, width, series) {
       .attr("data-mode", s.mode).attr("data-size", (r) => r.size).attr("data-value", (r) => r.model.total)
       .attr("data-say", (r) => `${benchName(r)}, ${s.mode}\n${number(r.model.total)} cycles an operation`);
     const last = s.rows[s.rows.length - 1];
-    labels.push({ text: s.mode, key, y: y(last.model.total) + 4, x: x(last.size) + 10 });
+    labels.push({ text: s.mode, key, y: y(last.model.total) + 4 });
   }
   spread(labels, 13, margin.top, height - margin.bottom);
   svg.append("g").selectAll("text").data(labels).join("text").attr("class", (l) => `ink-${l.key}`)
-    .attr("x", (l) => l.x).attr("y", (l) => l.y).text((l) => l.text);
+    .attr("x", width - margin.right + 10).attr("y", (l) => l.y).text((l) => l.text);
   return height;
 }
 

@@ -126,7 +126,7 @@ def test_charts_draw(browser):
     wanted = {
         "synthetic": ["overhead-grow", "overhead-plain", "growth-grow", "sensitivity-cycles_per_exit",
                       "sensitivity-cycles_per_reference", "map-phases.compound.2m", "kvm-plain", "walksim-one", "walksim-two"],
-        "bochs": ["overhead-mixed", "overhead-phases", "overhead-touch", "sensitivity-cycles_per_exit",
+        "bochs": ["growth-touch", "overhead-mixed", "overhead-phases", "overhead-touch", "sensitivity-cycles_per_exit",
                   "sensitivity-cycles_per_reference", "map-phases.compound.2m", "map-mixed.compound.2m"],
     }
     for name, charts in wanted.items():
@@ -175,7 +175,7 @@ def test_missing_files_are_told_with_their_command(browser):
         expect(command in text, f"no word of {command}")
     browser.open("bochs")
     told = {e.get_attribute("data-missing") for e in browser.all(".missing")}
-    equal(told, {"sizes", "walksim", "kvm"})
+    equal(told, {"walksim", "kvm"})
 
 
 # --- values ---------------------------------------------------------------------------------------------------
@@ -415,7 +415,7 @@ def test_arrow_keys_go_through_a_chart(browser):
         expect(browser.one("#tip").is_displayed(), "nothing is told")
         said.append(browser.one("#tip").text)
     expect(said[0] == said[3] and len(set(said)) == 3, f"it tells {said}")
-    expect("mixed, nested 4k" in said[0] and "instructions" in said[0], said[0])
+    expect("mixed, native" in said[0] and "instructions" in said[0], said[0])
     chart.send_keys(Keys.ESCAPE)
     expect(not browser.one("#tip").is_displayed(), "Escape does not hide it")
 
