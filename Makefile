@@ -65,6 +65,7 @@ hypervisor: $(BUILD)/twofold.elf
 
 help:
 	@echo 'make run      install what is missing, build, boot on the best machine there is, run the benchmarks'
+	@echo 'make bench    the evaluation: all microbenchmarks, natively and in each way of paging, and its report'
 	@echo 'make report   out/report.html from what runs left in out/'
 	@echo 'make test     the same set-up, then all tests; the last line counts them'
 	@echo 'make bench-kvm  the same guests under Linux'\'' KVM on the same machine; takes long (docs/kvm.md)'
@@ -82,6 +83,11 @@ setup-%:
 run: setup-run
 	@$(MAKE) --no-print-directory all
 	@MACHINE=$(MACHINE) scripts/run
+
+# BENCH=NAMES: only these, separated by commas; ARGS: more for scripts/bench.
+bench: setup-bench
+	@$(MAKE) --no-print-directory all
+	@MACHINE=$(MACHINE) scripts/bench $(BENCH:%=--bench %) $(ARGS)
 
 report: setup-report
 	@scripts/report
@@ -111,4 +117,4 @@ $(BUILD)/twofold.ini: Makefile guest-tests/guests.mk
 clean:
 	rm -rf $(BUILD) $(OUT)
 
-.PHONY: all hypervisor boot guests help run report test check image clean
+.PHONY: all hypervisor boot guests help run bench report test check image clean
