@@ -291,24 +291,14 @@ function inOrder(rows) {
   });
 }
 
-/** The largest size of each benchmark: what stands for it where only one can. */
-function largest(rows) {
-  const sizes = new Map();
-  for (const r of rows) sizes.set(r.bench, Math.max(sizes.get(r.bench) ?? -Infinity, r.size ?? 0));
-  return rows.filter((r) => (r.size ?? 0) === sizes.get(r.bench));
-}
-
 /** Benchmarks; the others are loops or steps of one operation, for which a share of native says nothing. */
 const isWhole = (r) => r.whole;
 
-/** Shadow paging walks no EPT: of its records one is enough. */
+/** Shadow paging walks no EPT: of its records one is enough, that with the largest EPT pages. */
 function oneShadow(rows) {
-  const seen = new Set();
-  return rows.filter((r) => {
-    if (r.paging !== "shadow") return true;
-    const key = JSON.stringify([r.bench, r.phase, r.size, r.policy]);
-    return seen.has(key) ? false : seen.add(key);
-  });
+  const key = (r) => JSON.stringify([r.bench, r.phase, r.size, r.policy]);
+  const kept = new Map(rows.filter((r) => r.paging === "shadow").sort((a, b) => sortKey(a)[1] - sortKey(b)[1]).map((r) => [key(r), r]));
+  return rows.filter((r) => r.paging !== "shadow" || kept.get(key(r)) === r);
 }
 
 // --- in short ------------------------------------------------------------------------------------------------
@@ -402,7 +392,7 @@ function drawOverhead() {
     " Each benchmark has its own scale."));
   const cards = make("div", { class: "cards", id: "overhead-cards" });
   const show = (phase) => {
-    const rows = oneShadow(inOrder(largest(data.bench.filter((r) => r.phase === phase && isWhole(r) && r.model && r.model.total != null && r.relative != null))));
+    const rows = oneShadow(inOrder(data.bench.filter((r) => r.phase === phase && r.usual && isWhole(r) && r.model && r.model.total != null && r.relative != null)));
     const groups = d3.nest().key((r) => r.bench).entries(rows);
     cards.replaceChildren(...groups.map((g) => barCard(g.values)));
   };
@@ -526,9 +516,9 @@ function drawGrowth() {
       : missing("bench"));
     return;
   }
-  parent.append(prose("Modelled cycles an operation over the benchmark's size, in steady state; both axes are logarithmic. Hollow marks: EPT pages of 4 KiB."));
+  parent.append(prose("Modelled cycles an operation over the benchmark's size, in steady state; both axes are logarithmic. Hollow marks: EPT pages of 4 KiB. Modes that ran in one size only are left out."));
   parent.append(make("div", { class: "cards" }, groups.map((g) => {
-    const series = d3.nest().key(modeName).entries(g.values).map((s) => ({ mode: s.key, rows: s.values }));
+    const series = d3.nest().key(modeName).entries(g.values).map((s) => ({ mode: s.key, rows: s.values })).filter((s) => s.rows.length > 1);
     return make("div", { class: "card" }, chart({
       name: `growth-${g.key}`, title: g.key, label: `Growth of ${g.key}`,
       columns: [
@@ -862,9 +852,10 @@ function drawKvm() {
     return;
   }
   const benches = new Set(data.kvm.map((r) => r.bench));
-  const rows = inOrder(oneShadow([...data.bench, ...data.kvm].filter((r) => r.phase === "steady" && benches.has(r.bench) && PEERS.includes(r.paging))));
+  const rows = inOrder(oneShadow([...data.bench.filter((r) => r.usual), ...data.kvm].filter((r) =>
+    r.phase === "steady" && benches.has(r.bench) && PEERS.includes(r.paging))).map((r) => ({ ...r, size: null, size_unit: null })));
   parent.append(prose("The same guest images under Linux' KVM with and without EPT, on the same emulated machine. Instructions an operation, of guest and hypervisor together, on a logarithmic scale. "
-    + "KVM's references a miss are derived from its page sizes, not audited on its tables."));
+    + "KVM's references a miss are derived from its page sizes, not audited on its tables. KVM ran each benchmark in its own default size; Twofold's records are of the size that stands for it above."));
   const groups = d3.nest().key(benchName).entries(rows.filter((r) => isWhole(r) && r.ticks_per_op > 0));
   parent.append(make("div", { class: "cards" }, groups.filter((g) => g.values.some((r) => r.paging.startsWith("kvm"))).map((g) => make("div", { class: "card" }, chart({
     name: `kvm-${g.key}`, title: g.key, label: `Instructions of ${g.key}, Twofold and KVM`,

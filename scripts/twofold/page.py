@@ -64,7 +64,17 @@ def is_whole(record):
 
 
 def has_instructions(record):
-    return record.get("machine") not in NOT_INSTRUCTIONS
+    """Whether its ticks are instructions, and so can be modelled."""
+    return record.get("machine") not in NOT_INSTRUCTIONS and record.get("cycles") is None
+
+
+def usual_sizes(records):
+    """The size that stands for each benchmark where only one can: that with the most modes; of several, the first."""
+    modes = {}
+    for r in records:
+        if r["phase"] == "steady":
+            modes.setdefault(r["bench"], {}).setdefault(r.get("size"), set()).add((r["paging"], r.get("ept_page")))
+    return {bench: max(sizes, key=lambda size: len(sizes[size])) for bench, sizes in modes.items()}
 
 
 def _base(records, parts):
@@ -86,7 +96,7 @@ def _relative(parts, base):
     return plain(parts.total / base_parts.total), {"paging": record["paging"], "ept_page": record.get("ept_page")}
 
 
-def _row(record, parts, native, base):
+def _row(record, parts, native, base, usual):
     refs = model.references_of(record)
     ops = record["ops"]
     relative, relative_to = _relative(parts, base)
@@ -104,6 +114,7 @@ def _row(record, parts, native, base):
             "total": plain(parts.total)},
         "overhead": plain(model.overhead(parts, native)) if parts else None,
         "whole": is_whole(record),
+        "usual": usual.get(record["bench"], record.get("size")) == record.get("size"),
         "relative": relative,
         "relative_to": relative_to,
     }
@@ -115,7 +126,8 @@ def rows(records, costs):
     parts = [costs.cycles(r) if has_instructions(r) else None for r in records]
     native = {key_of(r): p for r, p in zip(records, parts) if r["paging"] == "native"}
     base = _base(records, parts)
-    return [_row(r, p, native.get(key_of(r)), base.get(key_of(r))) for r, p in zip(records, parts)]
+    usual = usual_sizes(records)
+    return [_row(r, p, native.get(key_of(r)), base.get(key_of(r)), usual) for r, p in zip(records, parts)]
 
 
 # --- sensitivity ----------------------------------------------------------------------------------------------
@@ -182,15 +194,6 @@ def sensitivities(records, costs):
 # --- in short -------------------------------------------------------------------------------------------------
 
 
-def _largest(groups):
-    """Of each benchmark the size with the largest number, so that each counts once."""
-    chosen = {}
-    for key, group in groups.items():
-        if key[0] not in chosen or (key[2] or 0) > (chosen[key[0]][0][2] or 0):
-            chosen[key[0]] = (key, group)
-    return dict(chosen.values())
-
-
 def _geometric(ratios):
     return math.exp(sum(math.log(r) for r in ratios) / len(ratios)) if ratios else None
 
@@ -219,14 +222,15 @@ def _summary_of(totals, page):
 
 def summaries(records, costs):
     """Compound against the others over all benchmarks whose totals are known and whose misses count, by EPT page."""
-    groups = {}
+    groups, usual = {}, usual_sizes(records)
     for record in _once(records):
-        if record["phase"] == "steady" and has_instructions(record) and is_whole(record):
+        if (record["phase"] == "steady" and has_instructions(record) and is_whole(record)
+                and record.get("size") == usual[record["bench"]]):
             groups.setdefault(key_of(record), []).append(record)
     found = []
     for page in ("4k", "2m", "1g"):
         totals = {}
-        for key, group in _largest(groups).items():
+        for key, group in groups.items():
             competitors = _competitors(group, page)
             own = {name: costs.cycles(r).total for name, r in (competitors or {}).items()}
             if not own or not all(own.values()):

@@ -124,6 +124,14 @@ def test_the_summary_compares_each_benchmark_once():
     equal(round(found["to_best_each"], 9), round(ratio(compound, (334, 69)), 9))
 
 
+def test_the_size_with_most_modes_stands_for_a_benchmark():
+    records = [{"bench": "a", "phase": "steady", "paging": p, "ept_page": e, "size": s}
+               for p, e, s in (("nested", "4k", 10), ("nested", "2m", 10), ("nested", "2m", 90), ("nested", "2m", 50))]
+    equal(page.usual_sizes(records), {"a": 10})
+    equal(page.usual_sizes(records[2:]), {"a": 90}, "of several, the first")
+    equal(page.usual_sizes([{**records[0], "size": None}]), {"a": None})
+
+
 def test_the_map_follows_the_events():
     found = regions.maps(results.read_trace(SYNTHETIC / "trace.jsonl"))
     equal([m["vm"] for m in found], ["phases.compound.2m"])
