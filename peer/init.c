@@ -45,10 +45,15 @@ __attribute__((noreturn)) static void end_machine(void)
         pause();
 }
 
+__attribute__((noreturn)) static void give_up_because(const char *what, const char *why)
+{
+    printf("twofold-kvm: %s: %s\n", what, why);
+    end_machine();
+}
+
 __attribute__((noreturn)) static void give_up(const char *what)
 {
-    printf("twofold-kvm: %s: %s\n", what, strerror(errno));
-    end_machine();
+    give_up_because(what, strerror(errno));
 }
 
 /* --- the system ------------------------------------------------------------------------------- */
@@ -122,7 +127,8 @@ static bool load_kvm_intel(bool ept)
     char value[8];
     read_line("/sys/module/kvm_intel/parameters/ept", value, sizeof(value));
     if (value[0] != (ept ? 'Y' : 'N'))
-        give_up(ept ? "kvm_intel does not use EPT here" : "kvm_intel uses EPT all the same");
+        give_up_because("kvm_intel",
+                        ept ? "this processor has no EPT" : "it uses EPT all the same");
     return true;
 }
 
