@@ -306,7 +306,7 @@ static bool read_policy(struct parser *p, const char *value)
             return true;
         }
     }
-    return fail(p, "policy = %s: must be cost, threshold or static", value);
+    return fail(p, "policy = %s: must be cost, threshold, static or shsp", value);
 }
 
 static bool read_interval(struct parser *p, const char *value)

@@ -112,6 +112,10 @@ struct cpt_cpu {
     uint64_t generation;  /* of the table that these follow */
     bool seen_protect;    /* write_protect that they follow */
     uint32_t running;     /* index in recent */
+    /* TLB misses and stores to page tables so far, where the caller can count them: for the policy
+     * shsp. */
+    uint64_t misses, updates;
+    uint64_t seen_misses, seen_updates;
     struct cpt_recent recent[CPT_RECENT_ROOTS];
 };
 

@@ -146,6 +146,7 @@ static enum policy_answer ask_policy(const struct cpt *c, const struct cpt_cpu *
         .wanted_unchanged = t->wanted_unchanged,
         .walker = cpu->state,
         .interval = c->settings.interval,
+        .walk_ticks = cpu->root == CPT_NONE ? 0 : c->root[cpu->root].walk_ticks,
     };
 
     return policy_at_write(&c->settings.policy, &view);
@@ -426,8 +427,8 @@ static enum sync_status sync_path(struct cpt *c, uint32_t n, gva_t at, gpa_t *bl
 
 /*
  * A fault at an entry that is not there as the guest has it, of a table that is out of sync or was
- * lately: it may cost more exits so than its writes would. The first use of a page is another
- * matter: it comes to an end.
+ * lately, or that was nested-handled before: it may cost more exits so than its writes would. The
+ * first use of a page is another matter: it comes to an end.
  */
 static void count_fault(struct cpt *c, const struct cpt_cpu *cpu, gva_t at)
 {
@@ -435,8 +436,29 @@ static void count_fault(struct cpt *c, const struct cpt_cpu *cpu, gva_t at)
     uint32_t n = shadow_end(c, c->root[cpu->root].node[CPT_FORMAT_SHADOW], at, &slot);
     uint32_t t = c->node[n].table;
 
-    if (t != CPT_NONE && c->table[t].was_unsync && entry_kind(node_page(c, n)[slot]) == ENTRY_TRAP)
+    if (t == CPT_NONE || entry_kind(node_page(c, n)[slot]) != ENTRY_TRAP)
+        return;
+    if (c->table[t].was_unsync || c->table[t].promoted)
         table_count_sync(c, cpu, &c->table[t]);
+}
+
+/* SHADOW meets a nested-handled table: rather than leave SHADOW, take the table back, if the policy
+ * says so. */
+static bool promote_for_use(struct cpt *c, gpa_t at)
+{
+    struct table *t = table_find(c, at.v >> PAGE_SHIFT);
+    struct policy_table view = {
+        .level = t->level,
+        .walker = CPT_SHADOW,
+        .wanted_unchanged = t->wanted_unchanged,
+        .since_demotion = t->demoted ? clock_of(c) - t->demoted : UINT64_MAX,
+    };
+
+    t->idle = 0;
+    if (!policy_promotes_for_use(&c->settings.policy, &view) || !table_promote(c, t))
+        return false;
+    settle(c);
+    return true;
 }
 
 /* What the access was, as far as the error code tells: a fetch shows only with NXE or SMEP. */
@@ -460,8 +482,10 @@ enum cpt_result cpt_page_fault(struct cpt *c, struct cpt_cpu *cpu, struct cpt_ac
         walk(memory, registers, a->gva, a->access | WALK_SET_AD | (trap ? WALK_NO_CHECK : 0));
 
     bool by_nodes = cpu->state == CPT_SHADOW && cpu->root != CPT_NONE;
-    if (by_nodes)
+    if (by_nodes) {
+        c->root[cpu->root].exits++;
         count_fault(c, cpu, a->gva);
+    }
     if (w.status == WALK_FAULT) {
         if (by_nodes && c->head.unsync > 0) /* a fault makes the processor forget the address */
             unsync_sync_entry(c, cpu, a->gva, false);
@@ -477,6 +501,8 @@ enum cpt_result cpt_page_fault(struct cpt *c, struct cpt_cpu *cpu, struct cpt_ac
     case SYNC_FULL:
         return fall_to_nested(c, cpu);
     case SYNC_BLOCKED:
+        if (promote_for_use(c, blocker))
+            return CPT_RESUME;
         r->blocker = blocker.v >> PAGE_SHIFT;
         look_soon(c);
         root_set_state(c, r, CPT_COMPOUND);

@@ -46,6 +46,8 @@ void table_demote(struct cpt *c, struct table *t, enum trace_kind why)
     else if (!quick)
         t->wanted_unchanged = p->promote_unchanged;
     look_soon(c);
+    t->demoted = clock_of(c);
+    t->idle = 0;
     t->unchanged = 0;
     t->changing = 0;
     t->next_look = 0;
@@ -175,7 +177,7 @@ bool evict(struct cpt *c, enum cpt_format format)
         return true;
     }
     struct table *t = &c->table[c->node[oldest].table];
-    if (c->settings.policy.kind == POLICY_STATIC) {
+    if (policy_keeps_handling(&c->settings.policy)) {
         c->stats.evictions++;
         table_zap(c, t);
     } else {

@@ -91,13 +91,14 @@ struct table {
     uint8_t busy;  /* its nodes are being given up: not to be forgotten meanwhile */
     uint8_t in_nested_list;
     uint8_t was_unsync;   /* it went out of sync lately */
+    uint8_t idle;         /* nested-handled: the profiler found nothing in it that was used */
     uint32_t nested_next; /* list of the nested-handled; may hold records that no longer are */
     uint32_t unsync_next; /* list of those out of sync */
     /* The profiler's */
-    uint32_t writes, syncs; /* trapped, and other exits of SHADOW on its account, */
-    uint64_t writes_epoch;  /* in this interval */
-    uint32_t flood;         /* trapped writes since SHADOW last walked through a node of it */
-    uint64_t promoted;      /* when, in clock_of(); 0: never */
+    uint32_t writes, syncs;     /* trapped, and other exits of SHADOW on its account, */
+    uint64_t writes_epoch;      /* in this interval */
+    uint32_t flood;             /* trapped writes since SHADOW last walked through a node of it */
+    uint64_t promoted, demoted; /* when last, in clock_of(); 0: never */
     uint32_t unchanged, wanted_unchanged;
     uint32_t
         changing; /* looks in a row that found a change: the next one waits so many intervals */
@@ -133,7 +134,9 @@ struct root {
     uint64_t node_epoch[CPT_FORMATS]; /* interval in which it was last walked by */
     uint64_t used;                    /* interval of the last load */
     uint64_t age;
-    uint64_t ran, loads;             /* recent: halved at each interval's end */
+    uint64_t ran, loads; /* recent: halved at each interval's end; these too: */
+    uint64_t misses, updates, exits;
+    uint64_t walk_ticks;             /* between two misses, of the recent past; 0: nobody counts */
     uint64_t state_since;            /* clock_of() */
     uint64_t asked_ran, asked_loads; /* when the policy was asked last */
     uint32_t cpus;                   /* processors that run it */

@@ -130,10 +130,19 @@ static uint64_t walks_in(const struct policy_settings *s, uint64_t ticks, uint64
  * Where the root runs in SHADOW, demoting one table throws all its regions back to walks through
  * EPT until that table is promoted again: at least `wanted_unchanged` intervals and the one that is
  * going on. Exits are paid for until they have cost a PATIENCE-th of that: stray stores stay cheap,
- * and what turns out a burst has not cost much before it is let through.
+ * and what turns out a burst has not cost much before it is let through. But never more than SHADOW
+ * saves in an interval: what costs that every time had better be demoted, however long it is for.
  */
 #define SHADOW_LOSS_REFERENCES 14u
 #define PATIENCE               16u
+
+static uint64_t shadow_saves(const struct policy_settings *s, const struct policy_table *table,
+                             uint64_t ticks)
+{
+    uint64_t walks = table->walk_ticks ? ticks / table->walk_ticks : walks_in(s, ticks, 0);
+
+    return walks_save(s, walks, SHADOW_LOSS_REFERENCES);
+}
 
 static enum policy_answer cost_at_write(const struct policy_settings *s,
                                         const struct policy_table *table)
@@ -144,8 +153,9 @@ static enum policy_answer cost_at_write(const struct policy_settings *s,
     if (table->walker != CPT_SHADOW)
         return threshold_at_write(s, table);
     uint64_t away = (table->wanted_unchanged + 1ull) * table->interval;
-    if (exits >= s->demote_writes &&
-        spent >= walks_save(s, walks_in(s, away, 0), SHADOW_LOSS_REFERENCES) / PATIENCE)
+    uint64_t patience = shadow_saves(s, table, away) / PATIENCE,
+             most = shadow_saves(s, table, table->interval);
+    if (exits >= s->demote_writes && spent >= (patience < most ? patience : most))
         return POLICY_DEMOTE;
     return table->can_unsync && s->unsync_writes && table->writes >= s->unsync_writes
                ? POLICY_UNSYNC
@@ -156,7 +166,7 @@ static enum cpt_state cost_root_state(const struct policy_settings *s,
                                       const struct policy_root *root)
 {
     uint64_t loads = root->loads * s->cost_exit;
-    uint64_t walks = walks_in(s, root->ran, root->loads);
+    uint64_t walks = root->misses ? root->misses : walks_in(s, root->ran, root->loads);
     uint64_t shadow = walks_save(s, walks, root->saved_shadow);
     uint64_t compound = walks_save(s, walks, root->saved_compound);
     bool shadow_possible =
@@ -175,12 +185,42 @@ static enum cpt_state cost_root_state(const struct policy_settings *s,
     return shadow_possible && shadow > 0 ? CPT_SHADOW : CPT_COMPOUND;
 }
 
+/* --- shsp: whole address spaces ------------------------------------------------------------------
+ */
+
+/* As pinned shadow does. */
+static enum policy_answer shsp_at_write(const struct policy_settings *s,
+                                        const struct policy_table *table)
+{
+    struct policy_settings pinned = *s;
+
+    pinned.pinned_shadow = true;
+    return static_at_write(&pinned, table);
+}
+
+/* Counted misses and updates where there are counters; else misses are estimated, and updates show
+ * in SHADOW only. */
+static enum cpt_state shsp_root_state(const struct policy_settings *s,
+                                      const struct policy_root *root)
+{
+    uint64_t misses = root->misses ? root->misses : walks_in(s, root->ran, root->loads);
+    uint64_t saves = walks_save(s, misses, root->saved_shadow);
+
+    if (root->state == CPT_NESTED) {
+        uint64_t pays = (root->updates + root->loads) * s->cost_exit;
+        bool old = root->age >= (uint64_t)s->root_age * root->backoff;
+        return old && saves > pays + pays / 4 ? CPT_SHADOW : CPT_NESTED;
+    }
+    return (root->exits + root->loads) * s->cost_exit > saves ? CPT_NESTED : CPT_SHADOW;
+}
+
 /* --- the table -------------------------------------------------------------------------------- */
 
 static const struct policy policies[POLICY_KINDS] = {
     [POLICY_STATIC] = {"static", static_starts_shadow, static_at_write, never, static_root_state},
     [POLICY_THRESHOLD] = {"threshold", always_starts_shadow, threshold_at_write, threshold_promotes,
                           threshold_root_state},
+    [POLICY_SHSP] = {"shsp", always_starts_shadow, shsp_at_write, never, shsp_root_state},
     [POLICY_COST] = {"cost", always_starts_shadow, cost_at_write, threshold_promotes,
                      cost_root_state},
 };
@@ -208,6 +248,18 @@ enum policy_answer policy_at_write(const struct policy_settings *s,
                                    const struct policy_table *table)
 {
     return policies[s->kind].at_write(s, table);
+}
+
+bool policy_keeps_handling(const struct policy_settings *s)
+{
+    return policies[s->kind].promotes == never;
+}
+
+/* Not sooner than the profiler might have, so that what goes back and forth pays less and less
+ * often. */
+bool policy_promotes_for_use(const struct policy_settings *s, const struct policy_table *table)
+{
+    return s->kind == POLICY_COST && table->since_demotion > table->wanted_unchanged;
 }
 
 bool policy_promotes(const struct policy_settings *s, const struct policy_table *table)

@@ -6,6 +6,8 @@
  * threshold  the paper's rule: demote at the second write within an interval, promote after K
  * unchanged intervals cost       weighs what an exit costs against the references that shadow
  * handling saves
+ * shsp       whole address spaces, SHADOW or NESTED, by TLB misses against exits: selective
+ *            hardware/software memory virtualization (Wang et al., VEE 2011)
  */
 #ifndef HV_PAGING_POLICY_H
 #define HV_PAGING_POLICY_H
@@ -14,7 +16,7 @@
 
 enum cpt_state { CPT_NESTED, CPT_COMPOUND, CPT_SHADOW, CPT_STATES };
 
-enum policy_kind { POLICY_COST, POLICY_THRESHOLD, POLICY_STATIC, POLICY_KINDS };
+enum policy_kind { POLICY_COST, POLICY_THRESHOLD, POLICY_STATIC, POLICY_SHSP, POLICY_KINDS };
 
 struct policy_settings {
     enum policy_kind kind;
@@ -56,6 +58,9 @@ struct policy_table {
     uint32_t wanted_unchanged; /* promote_unchanged with its back-off */
     enum cpt_state walker;     /* the state of the root that runs */
     uint64_t interval;         /* ticks */
+    uint64_t walk_ticks; /* ticks between two TLB misses of the root that runs, counted; 0: nobody
+                            counts */
+    uint64_t since_demotion; /* intervals; the largest number when it never was */
 };
 
 struct policy_root {
@@ -63,6 +68,9 @@ struct policy_root {
     uint64_t age;       /* intervals in which it ran */
     uint64_t ran;       /* ticks that it ran in the recent past */
     uint64_t loads;     /* CR3 loads of it in the same time */
+    uint64_t misses;    /* TLB misses in the same time, 0 where nobody counts them */
+    uint64_t updates;   /* stores to its page tables, likewise */
+    uint64_t exits;     /* of SHADOW, other than CR3 loads */
     bool blocked;       /* something that it uses is nested-handled: SHADOW is not to be had */
     uint64_t state_age; /* intervals since its state changed */
     uint32_t backoff;   /* doubles each time that it fell soon after it rose, from 1 */
@@ -88,8 +96,15 @@ uint32_t policy_first_flood(const struct policy_settings *s);
 enum policy_answer policy_at_write(const struct policy_settings *s,
                                    const struct policy_table *table);
 
+/* Whether tables are never promoted nor demoted. */
+bool policy_keeps_handling(const struct policy_settings *s);
+
 /* At an interval's end: take the table back to shadow handling? */
 bool policy_promotes(const struct policy_settings *s, const struct policy_table *table);
+
+/* A root in SHADOW meets the nested-handled table: take it back at once, so that the root stays in
+ * SHADOW? */
+bool policy_promotes_for_use(const struct policy_settings *s, const struct policy_table *table);
 
 /* The state that a root should have. */
 enum cpt_state policy_root_state(const struct policy_settings *s, const struct policy_root *root);

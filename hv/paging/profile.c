@@ -53,6 +53,7 @@ static void look_at_table(struct cpt *c, struct table *t)
     t->next_look = c->epoch + t->changing;
     t->content = content.hash;
     t->marks = content.marks;
+    t->idle = !in_use;
     if (!in_use)
         return;
     struct policy_table view = {
@@ -77,7 +78,7 @@ static void look_at_tables(struct cpt *c)
     uint32_t looked = 0;
 
     sweep_nested_list(c);
-    if (c->settings.policy.kind == POLICY_STATIC) /* it promotes nothing */
+    if (policy_keeps_handling(&c->settings.policy))
         return;
     for (uint32_t i = *at, next; i != CPT_NONE && looked < TABLES_PER_INTERVAL; i = next) {
         struct table *t = &c->table[i];
@@ -111,6 +112,7 @@ static void look_at_roots(struct cpt *c)
             r->age++;
             if (r->age < YOUNG_ROOT) /* it may rise soon */
                 c->events++;
+            r->walk_ticks = r->misses ? r->ran / r->misses + 1 : 0;
             root_ask_policy(c, r, r->ran, r->loads);
         }
         for (unsigned f = 0; f < CPT_FORMATS; f++) {
@@ -124,6 +126,9 @@ static void look_at_roots(struct cpt *c)
         }
         r->ran /= 2;
         r->loads /= 2;
+        r->misses /= 2;
+        r->updates /= 2;
+        r->exits /= 2;
         r->asked_ran = r->ran;
         r->asked_loads = r->loads;
     }

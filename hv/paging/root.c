@@ -3,8 +3,9 @@
  * it. */
 #include "hv/paging/internal.h"
 
-#define BACKOFF_MAX 256u
-#define SOON        16u /* intervals: a root that falls so soon after it rose rises later */
+#define BACKOFF_MAX        256u
+#define SHADOW_BACKOFF_MAX 4u
+#define SOON               16u /* intervals: a root that falls so soon after it rose rises later */
 
 static uint32_t *bucket(const struct cpt *c, uint64_t gfn)
 {
@@ -69,10 +70,12 @@ void root_set_state(struct cpt *c, struct root *r, enum cpt_state state)
     if (state == r->state)
         return;
     uint64_t lasted = clock_of(c) - r->state_since;
-    if (state < r->state && lasted < SOON && r->backoff < BACKOFF_MAX)
+    /* Falling to COMPOUND costs little: its nodes are still there. */
+    uint32_t most = state == CPT_NESTED ? BACKOFF_MAX : SHADOW_BACKOFF_MAX;
+    if (state < r->state && lasted < SOON && r->backoff < most)
         r->backoff *= 2;
-    else if (state < r->state && lasted >= (uint64_t)SOON * r->backoff)
-        r->backoff = 1;
+    else if (state < r->state && lasted >= SOON)
+        r->backoff = lasted >= (uint64_t)SOON * r->backoff ? 1 : r->backoff / 2;
     if (r->state == CPT_NESTED)
         c->risen_roots++;
     else if (state == CPT_NESTED)
@@ -166,7 +169,7 @@ bool root_is_blocked(const struct cpt *c, const struct root *r)
 {
     const struct table *t = r->blocker == CPT_FREE_GFN ? NULL : table_find(c, r->blocker);
 
-    return (t && t->handling == HANDLING_NESTED) || c->settings.no_shadow;
+    return (t && t->handling == HANDLING_NESTED && !t->idle) || c->settings.no_shadow;
 }
 
 static unsigned saved(unsigned nested, unsigned other)
@@ -189,6 +192,9 @@ void root_ask_policy(struct cpt *c, struct root *r, uint64_t ran, uint64_t loads
         .blocked = root_is_blocked(c, r),
         .state_age = clock_of(c) - r->state_since,
         .backoff = r->backoff,
+        .misses = r->misses,
+        .updates = r->updates,
+        .exits = r->exits,
         .saved_compound = saved(nested, levels * (window + 1) + ram),
         .saved_shadow = saved(nested, levels),
     };
@@ -217,6 +223,12 @@ void collect_counts(struct cpt *c, struct cpt_cpu *cpu, uint64_t now)
 {
     cpu->recent[cpu->running].ran += now - cpu->since;
     cpu->since = now;
+    if (cpu->root != CPT_NONE) {
+        c->root[cpu->root].misses += cpu->misses - cpu->seen_misses;
+        c->root[cpu->root].updates += cpu->updates - cpu->seen_updates;
+    }
+    cpu->seen_misses = cpu->misses;
+    cpu->seen_updates = cpu->updates;
     for (unsigned i = 0; i < CPT_RECENT_ROOTS; i++) {
         struct cpt_recent *recent = &cpu->recent[i];
         c->stats.state_ticks[recent->state] += recent->ran;

@@ -704,7 +704,7 @@ void machine_reset(struct machine *m)
         .no_shadow = one_in(chance, 8),
         .policy =
             {
-                .kind = (enum policy_kind)below(chance, POLICY_KINDS),
+                .kind = (enum policy_kind)below(chance, m->classic ? POLICY_SHSP : POLICY_KINDS),
                 .pinned_shadow = one_in(chance, 2),
                 .switch_level = below(chance, 5),
                 .demote_writes = 2 + below(chance, 4),
