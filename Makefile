@@ -32,6 +32,7 @@ include boot/boot.mk
 include guest-tests/guests.mk
 include drivers/font.mk
 include tests/tests.mk
+include tests/walksim/walksim.mk
 include peer/kvm.mk
 
 # --- the hypervisor -------------------------------------------------------------------------------------

@@ -15,9 +15,9 @@
  *   paging = compound         how guest memory is translated: nested | shadow | compound | native
  * (no VM: the image runs on the bare processor and is trusted with all of it) ept_page = 1g the
  * largest EPT page: 4k | 2m | 1g shadow_memory = 4M        for nodes; default: a 64th of the
- * memory, at least 8M policy = cost             of compound paging: cost | threshold | static
- *   stress = N                debug: a forced promotion or demotion every N exits or so; seed = N
- *   trace = 1024              events that are kept for @trace records; a power of two, or 0
+ * memory, at least 8M policy = cost             of compound paging: cost | threshold | static |
+ * shsp stress = N                debug: a forced promotion or demotion every N exits or so; seed =
+ * N trace = 1024              events that are kept for @trace records; a power of two, or 0
  *   ...                       further keys of the policy: struct policy_settings, docs/paging.md
  *                             (unsync_writes, flood_writes, prefetch: of shadow paging, too)
  *   cpus = 1

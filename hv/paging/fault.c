@@ -162,6 +162,7 @@ void table_count_sync(struct cpt *c, const struct cpt_cpu *cpu, struct table *t)
 
 static enum cpt_result table_ask_policy(struct cpt *c, const struct cpt_cpu *cpu, struct table *t)
 {
+    t->flood++;
     switch (ask_policy(c, cpu, t)) {
     case POLICY_KEEP:
         return CPT_TABLE_WRITE;
@@ -190,10 +191,9 @@ __attribute__((noinline)) static enum cpt_result table_write(struct cpt *c,
     if (!t || t->handling != HANDLING_SHADOW)
         return CPT_RESUME;
     c->stats.table_writes++;
-    trace_add(c->trace, TRACE_WRITE, at.v, t->level);
+    trace_add(c->trace, TRACE_WRITE, at.v, 0);
     table_begin_count(c, t);
-    t->flood++;
-    if (++t->writes < c->ask_writes && t->flood < c->ask_flood)
+    if (++t->writes < c->ask_writes)
         return CPT_TABLE_WRITE;
     return table_ask_policy(c, cpu, t);
 }
@@ -450,6 +450,7 @@ static bool promote_for_use(struct cpt *c, gpa_t at)
     struct policy_table view = {
         .level = t->level,
         .walker = CPT_SHADOW,
+        .unchanged = t->unchanged,
         .wanted_unchanged = t->wanted_unchanged,
         .since_demotion = t->demoted ? clock_of(c) - t->demoted : UINT64_MAX,
     };

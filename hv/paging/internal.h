@@ -174,8 +174,8 @@ struct cpt {
     uint32_t *table_hash, *root_hash;
     uint32_t free_node[CPT_FORMATS], free_link, free_table;
     uint32_t nested_tables, unsync_tables;
-    uint32_t ask_writes, ask_flood; /* trapped writes before the policy need be asked */
-    uint32_t limbo;                 /* nodes that processors may still have cached pointers to */
+    uint32_t ask_writes; /* trapped writes in an interval before the policy need be asked */
+    uint32_t limbo;      /* nodes that processors may still have cached pointers to */
     uint32_t used_nodes[CPT_FORMATS];
     uint32_t shadow_end;  /* nodes from here on have never been used */
     uint32_t risen_roots; /* not NESTED */

@@ -143,7 +143,6 @@ struct cpt *cpt_create(const struct cpt_host *host, const struct cpt_memory *mem
     c->limbo = CPT_NONE;
     c->nested_tables = c->unsync_tables = CPT_NONE;
     c->ask_writes = policy_first_write(&settings->policy);
-    c->ask_flood = policy_first_flood(&settings->policy);
     c->epoch = 1; /* 0 is "never" */
     c->head.generation = 1;
     c->interval = settings->interval;

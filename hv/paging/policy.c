@@ -239,11 +239,6 @@ uint32_t policy_first_write(const struct policy_settings *s)
     return first;
 }
 
-uint32_t policy_first_flood(const struct policy_settings *s)
-{
-    return s->pinned_shadow && s->flood_writes ? s->flood_writes : UINT32_MAX;
-}
-
 enum policy_answer policy_at_write(const struct policy_settings *s,
                                    const struct policy_table *table)
 {
@@ -256,10 +251,11 @@ bool policy_keeps_handling(const struct policy_settings *s)
 }
 
 /* Not sooner than the profiler might have, so that what goes back and forth pays less and less
- * often. */
+ * often; and not what it found changed when it looked last. */
 bool policy_promotes_for_use(const struct policy_settings *s, const struct policy_table *table)
 {
-    return s->kind == POLICY_COST && table->since_demotion > table->wanted_unchanged;
+    return s->kind == POLICY_COST && table->unchanged > 0 &&
+           table->since_demotion > table->wanted_unchanged;
 }
 
 bool policy_promotes(const struct policy_settings *s, const struct policy_table *table)

@@ -88,10 +88,8 @@ enum policy_answer {
     POLICY_ZAP,    /* drop its nodes, until it is walked again */
 };
 
-/* Before so many trapped writes, in an interval and since it was walked, there is nothing to ask.
- */
+/* Before so many trapped writes in an interval there is nothing to ask. */
 uint32_t policy_first_write(const struct policy_settings *s);
-uint32_t policy_first_flood(const struct policy_settings *s);
 
 enum policy_answer policy_at_write(const struct policy_settings *s,
                                    const struct policy_table *table);

@@ -90,7 +90,7 @@ static void every_mistake_names_its_line(void)
         {"[a]\nmemory = 1025K\n", "2: memory = 1025K: not a multiple"},
         {"[a]\nmemory = 99999999G\n", "2: memory = 99999999G: more than"},
         {"[a]\nmemory = 99999999999999999999999999G\n", "2: memory = 999"},
-        {"[a]\npolicy = magic\n", "2: policy = magic: must be cost, threshold or static"},
+        {"[a]\npolicy = magic\n", "2: policy = magic: must be cost, threshold, static or shsp"},
         {"[a]\nshadow_memory = 12K\n", "2: shadow_memory = 12K: must be 64K to 16G"},
         {"[a]\nshadow_memory = 70K\n", "2: shadow_memory = 70K: must be"},
         {"[a]\nshadow_memory = much\n", "2: shadow_memory = much: must be a number and K, M or G"},
