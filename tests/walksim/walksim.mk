@@ -11,7 +11,12 @@ $(WALKSIM): $(WALKSIM_SOURCES) $(WALKSIM_HEADERS)
 	@echo "  CC      $@"
 	@$(HOSTCC) -std=gnu11 -g -O2 $(WARNINGS) -I. -o $@ $(WALKSIM_SOURCES)
 
-walksim-program: $(WALKSIM)
+$(BUILD)/walksim-lackey: tests/walksim/record/lackey.c tests/walksim/trace.c tests/walksim/trace.h
+	@mkdir -p $(@D)
+	@echo "  CC      $@"
+	@$(HOSTCC) -std=gnu11 -g -O2 $(WARNINGS) -I. -o $@ $(filter %.c,$^)
+
+walksim-program: $(WALKSIM) $(BUILD)/walksim-lackey
 
 # All generators and the recordings that are in out/traces; ARGS: more for scripts/walksim.
 walksim: setup-walksim
