@@ -447,6 +447,9 @@ static void count_fault(struct cpt *c, const struct cpt_cpu *cpu, gva_t at)
 static bool promote_for_use(struct cpt *c, gpa_t at)
 {
     struct table *t = table_find(c, at.v >> PAGE_SHIFT);
+
+    if (!t)
+        return false;
     struct policy_table view = {
         .level = t->level,
         .walker = CPT_SHADOW,
@@ -482,7 +485,9 @@ enum cpt_result cpt_page_fault(struct cpt *c, struct cpt_cpu *cpu, struct cpt_ac
     struct walk_result w =
         walk(memory, registers, a->gva, a->access | WALK_SET_AD | (trap ? WALK_NO_CHECK : 0));
 
-    bool by_nodes = cpu->state == CPT_SHADOW && cpu->root != CPT_NONE;
+    /* Its node may have gone meanwhile, and the processor has not followed yet: it will. */
+    bool by_nodes = cpu->state == CPT_SHADOW && cpu->root != CPT_NONE &&
+                    c->root[cpu->root].node[CPT_FORMAT_SHADOW] != CPT_NONE;
     if (by_nodes) {
         c->root[cpu->root].exits++;
         count_fault(c, cpu, a->gva);
