@@ -503,6 +503,10 @@ enum cpt_result cpt_page_fault(struct cpt *c, struct cpt_cpu *cpu, struct cpt_ac
     if (!by_nodes)
         return CPT_RESUME;
     struct root *r = &c->root[cpu->root];
+    if (r->node[CPT_FORMAT_SHADOW] == CPT_NONE) { /* what count_fault gave up was the root's own */
+        settle(c);
+        return CPT_RESUME;
+    }
     switch (sync_path(c, r->node[CPT_FORMAT_SHADOW], a->gva, &blocker)) {
     case SYNC_FULL:
         return fall_to_nested(c, cpu);
