@@ -135,10 +135,10 @@ static void print_record(const struct vm *vm)
     const struct bench *b = &vm->bench;
 
     console_printf(
-        "@bench {\"bench\": \"%s\", \"vm\": \"%s\", \"phase\": \"%s\", \"paging\": \"%s\", "
-        "\"ept_page\": %s, \"vcpus\": %u, ",
-        b->name, vm->settings->name, phase_name(b->phase), paging_mode_name(vm->settings->paging),
-        ept_page_json(vm->settings), vm->settings->cpus);
+        "@bench {\"bench\": \"%s\", \"vm\": \"%s\", \"phase\": \"%s\", \"paging\": \"%s\", ",
+        b->name, vm->settings->name, phase_name(b->phase), paging_mode_name(vm->settings->paging));
+    vm_print_ept_page(vm->settings);
+    console_printf("\"vcpus\": %u, ", vm->settings->cpus);
     if (vm->settings->paging == PAGING_COMPOUND)
         console_printf("\"policy\": \"%s\", ", policy_name(vm->settings->policy.kind));
     console_printf("\"ops\": %llu, \"ticks\": %llu, \"exits\": %llu, \"exits_by\": ",

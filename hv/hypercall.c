@@ -5,9 +5,6 @@
 #include "hv/guest_paging.h"
 #include "hv/vm.h"
 
-/* Where the calling convention has its words: encodings of RAX, RDX, RSI, RDI. */
-enum { CALL_NUMBER = 0, CALL_RESULT = 0, CALL_ARG2 = 2, CALL_ARG1 = 6, CALL_ARG0 = 7 };
-
 static uint64_t call_bench_begin(struct vcpu *vcpu, gva_t name, uint64_t phase)
 {
     char copy[TF_BENCH_NAME_MAX];

@@ -4,22 +4,22 @@
  *
  *   ; or # at the start of a line: a comment
  *   [twofold]                 the hypervisor's own settings, optional
- *   at_end = stay             what to do when all VMs have ended: stay | poweroff | reset | bochs |
- * qemu without = vpid 1g_pages   optional processor features to do without (see `enum feature`)
+ *   at_end = stay             when all VMs have ended: stay | poweroff | reset | bochs | qemu
+ *   without = vpid 1g_pages   optional processor features to do without (see `enum feature`)
  *
  *   [NAME]                    one VM each, run in the order of the file
  *   image = touch.elf         a module; required
  *   args = pages=4096         the image's command line
  *   module = initrd.img       a module for the guest, with optional arguments after it; may repeat
  *   memory = 64M              K, M or G; at least 1M
- *   paging = compound         how guest memory is translated: nested | shadow | compound | native
- * (no VM: the image runs on the bare processor and is trusted with all of it) ept_page = 1g the
- * largest EPT page: 4k | 2m | 1g shadow_memory = 4M        for nodes; default: a 64th of the
- * memory, at least 8M policy = cost             of compound paging: cost | threshold | static |
- * shsp stress = N                debug: a forced promotion or demotion every N exits or so; seed =
- * N trace = 1024              events that are kept for @trace records; a power of two, or 0
+ *   paging = compound         how memory is translated: nested | shadow | compound | native (no VM:
+ *                             the image runs on the bare processor and is trusted with all of it)
+ *   ept_page = 1g             the largest EPT page: 4k | 2m | 1g
+ *   shadow_memory = 4M        for nodes; default: a 64th of the memory, at least 8M
+ *   policy = cost             of compound paging: cost | threshold | static | shsp
+ *   stress = N                debug: a forced change of handling every N exits or so; seed = N
+ *   trace = 1024              events that are kept for @trace records; a power of two, or 0
  *   ...                       further keys of the policy: struct policy_settings, docs/paging.md
- *                             (unsync_writes, flood_writes, prefetch: of shadow paging, too)
  *   cpus = 1
  *   time_limit = 60s          ms or s of the machine's time; none by default
  *

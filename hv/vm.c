@@ -103,22 +103,24 @@ void vm_print_exits(const uint64_t *exits)
     console_printf("}");
 }
 
-const char *ept_page_json(const struct vm_settings *s)
+void vm_print_ept_page(const struct vm_settings *s)
 {
     if (s->paging == PAGING_NATIVE)
-        return "null";
-    return s->ept_page == PAGE_SIZE ? "\"4k\"" : s->ept_page == PAGE_SIZE_2M ? "\"2m\"" : "\"1g\"";
+        console_printf("\"ept_page\": null, ");
+    else
+        console_printf("\"ept_page\": \"%s\", ", page_size_name(s->ept_page));
 }
 
 static void print_stats(const struct vm *vm)
 {
     const struct vm_settings *s = vm->settings;
 
-    console_printf(
-        "@stats {\"vm\": \"%s\", \"paging\": \"%s\", \"ept_page\": %s, \"memory\": %llu, "
-        "\"vcpus\": %u, \"ticks\": %llu, \"ticks_per_second\": %llu, ",
-        s->name, paging_mode_name(s->paging), ept_page_json(s), (unsigned long long)s->memory,
-        s->cpus, (unsigned long long)vm->ticks, (unsigned long long)time_hz());
+    console_printf("@stats {\"vm\": \"%s\", \"paging\": \"%s\", ", s->name,
+                   paging_mode_name(s->paging));
+    vm_print_ept_page(s);
+    console_printf("\"memory\": %llu, \"vcpus\": %u, \"ticks\": %llu, \"ticks_per_second\": %llu, ",
+                   (unsigned long long)s->memory, s->cpus, (unsigned long long)vm->ticks,
+                   (unsigned long long)time_hz());
     console_printf("\"exits\": %llu, \"exits_by\": ", (unsigned long long)vm->vcpu.exit_count);
     vm_print_exits(vm->vcpu.exits);
     guest_paging_print_json(vm);

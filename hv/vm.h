@@ -86,12 +86,15 @@ void vm_check_keys(const struct vm *vm);
 /* Take over the end that a device of the VM has seen, if any. */
 void vm_check_devices(struct vm *vm);
 
-/* The value of records' ept_page. */
-const char *ept_page_json(const struct vm_settings *s);
+/* Print the member ept_page of a JSON object, and a comma: null where there is no EPT. */
+void vm_print_ept_page(const struct vm_settings *s);
 
 /* Print EXIT_REASONS_MAX counters as a JSON object, by the reasons' names, without those that are
  * 0. */
 void vm_print_exits(const uint64_t *exits);
+
+/* Where a hypercall's words are in vcpu.gpr: encodings of RAX, RDX, RSI, RDI. */
+enum { CALL_NUMBER = 0, CALL_RESULT = 0, CALL_ARG2 = 2, CALL_ARG1 = 6, CALL_ARG0 = 7 };
 
 /*
  * A hypercall (hv/guest_abi.h) of `vcpu` at CPL 0: number and arguments are in its registers, and

@@ -6,17 +6,12 @@
 #include "arch/x86_64/exit.h"
 #include "hv/guest_paging.h"
 
-/* INVVPID fails for others (SDM 3C 31.3), and INVLPG of others does nothing. */
-static bool is_canonical(gva_t at)
-{
-    return (uint64_t)((int64_t)(at.v << 16) >> 16) == at.v;
-}
-
 bool exit_invlpg(struct vcpu *vcpu)
 {
     gva_t at = gva(vmread(VMCS_EXIT_QUALIFICATION));
 
-    if (is_canonical(at)) {
+    /* INVVPID fails for others (SDM 3C 31.3), and INVLPG of others does nothing. */
+    if (guest_is_canonical(at)) {
         cpt_invlpg(vcpu->vm->paging.cpt, &vcpu->cpt, at);
         vcpu_flush_address(vcpu, at);
     }

@@ -94,9 +94,9 @@ void arch_walk_setup(const struct vcpu *vcpu, struct walk_registers *registers,
 
 /* --- linear addresses ------------------------------------------------------------------------- */
 
-static bool is_canonical(uint64_t at)
+bool guest_is_canonical(gva_t at)
 {
-    int64_t high = (int64_t)at >> CANONICAL_SHIFT;
+    int64_t high = (int64_t)at.v >> CANONICAL_SHIFT;
 
     return high == 0 || high == -1;
 }
@@ -136,7 +136,7 @@ static bool copy(const struct vcpu *vcpu, gva_t at, uint8_t *buffer, uint64_t le
     memory.nested_references = NULL; /* nobody counts */
     while (len > 0) {
         uint64_t part = min_u64(len, PAGE_SIZE - at.v % PAGE_SIZE);
-        if (!is_canonical(at.v)) {
+        if (!guest_is_canonical(at)) {
             *fault = (struct guest_fault){.vector = VECTOR_GP};
             return false;
         }

@@ -25,6 +25,9 @@ bool guest_read(const struct vcpu *vcpu, gva_t at, void *to, uint64_t len, unsig
 bool guest_write(const struct vcpu *vcpu, gva_t at, const void *from, uint64_t len, unsigned access,
                  struct guest_fault *fault);
 
+/* Whether 4-level paging can translate the address, SDM 1 3.3.7.1. */
+bool guest_is_canonical(gva_t at);
+
 /* WALK_USER when the guest runs at CPL 3, else 0. */
 unsigned guest_access_rights(void);
 

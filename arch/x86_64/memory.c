@@ -197,7 +197,7 @@ uint64_t memory_new_stack(void)
 
 void memory_map_identity(hpa_t frame)
 {
-    map(frame.v, PAGE_SIZE, frame, MAP_TEXT | PTE_W);
+    map(frame.v, PAGE_SIZE, frame, MAP_TEXT);
 }
 
 bool memory_is_stack(uint64_t at, uint64_t len)

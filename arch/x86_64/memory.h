@@ -31,7 +31,7 @@ void memory_protect(bool want_smep, bool want_smap);
  */
 uint64_t memory_new_stack(void);
 
-/* Map a frame where its physical address is, too: writable and executable, for good. */
+/* Map a frame where its physical address is, too: executable and read-only, for good. */
 void memory_map_identity(hpa_t frame);
 
 /* Whether [at, at + len) lies on a stack of ours. */

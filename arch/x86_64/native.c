@@ -18,8 +18,6 @@
 #include "hv/dev/pio.h"
 #include "hv/memory.h"
 
-#define GDT_TSS_INDEX 3u
-
 struct table_register {
     uint16_t limit;
     uint64_t base;
@@ -54,12 +52,10 @@ _Static_assert(offsetof(struct native_page, host_gdtr) == 0x20 &&
 /* native_gate.S */
 extern const char native_page_start[], native_page_end[], native_enter[], native_call_gate[];
 
-static struct native_page *page; /* where its physical address is, too */
+/* In the direct map; its code runs where its physical address is. */
+static struct native_page *page;
 
 /* --- calls ------------------------------------------------------------------------------------ */
-
-/* Encodings of the registers that a hypercall has its words in, hypercall.c. */
-enum { CALL_NUMBER = 0, CALL_RESULT = 0, CALL_ARG2 = 2, CALL_ARG1 = 6, CALL_ARG0 = 7 };
 
 /* What the call gate calls: true to go back to the guest. */
 static bool native_call(struct vcpu *vcpu)
@@ -105,7 +101,7 @@ static void set_host_part(struct vm *vm)
     page->host_cr0 = read_cr0();
     page->host_cr3 = read_cr3();
     page->host_cr4 = read_cr4();
-    page->host_tss = descriptors_gdt_base() + GDT_TSS_INDEX * sizeof(uint64_t);
+    page->host_tss = descriptors_gdt_base() + SELECTOR_TSS;
     page->host_call = native_call;
     page->host_context = &vm->vcpu;
 }
@@ -126,10 +122,10 @@ static void set_guest_part(const struct entry_state *entry)
 
 void native_init(void)
 {
-    _Static_assert(sizeof(struct native_page) <= 0x200, "PAGE_DATA of native_gate.S");
     size_t bytes = (size_t)(native_page_end - native_page_start);
 
     ASSERT(bytes <= PAGE_SIZE);
+    ASSERT(sizeof(*page) <= (size_t)(native_enter - native_page_start));
     page = host_pages_alloc(1);
     if (!page)
         panic("no memory for the call gate of native guests");
@@ -152,7 +148,7 @@ void arch_native_run(struct vm *vm, const struct entry_state *entry)
     set_guest_part(entry);
     wrmsr(MSR_EFER, efer | EFER_SCE | EFER_NXE);
     wrmsr(MSR_PAT, PAT_DEFAULT);
-    ((void (*)(void))enter)();
+    ((void (*)(struct native_page *))enter)(page);
     wrmsr(MSR_PAT, pat);
     wrmsr(MSR_EFER, efer);
 }

@@ -4,6 +4,8 @@
  * copied to where physical and linear address are the same in both address spaces, so that the code goes on
  * when CR3 changes; its data lies in the page too (struct native_page, first).
  */
+#include "arch/x86_64/descriptors.h" /* the selectors are the same in both GDTs: hv/guest_abi.h */
+
 #define PAGE_DATA 0x200         /* bytes before the code: native.c checks it */
 
 /* Offsets in struct native_page */
@@ -31,9 +33,6 @@
 #define CALL_ARG2    0xc8
 #define CALL_RESULT  0xd0
 
-#define SELECTOR_CODE 0x08      /* the same in both GDTs: hv/guest_abi.h, descriptors.h */
-#define SELECTOR_DATA 0x10
-#define SELECTOR_TSS  0x18
 #define CR3_PCID      0xfff
 #define TSS_BUSY_BYTE 5
 #define TSS_BUSY      2
@@ -75,11 +74,12 @@
 native_page_start:
         .skip   PAGE_DATA
 
-        /* void native_enter(void): in the hypervisor; comes back when the guest has ended. */
+        /* void native_enter(struct native_page *): in the hypervisor, which may write the page by that
+         * address only; comes back when the guest has ended. */
 native_enter:
         push_kept
+        movq    %rsp, HOST_RSP(%rdi)
         leaq    native_page_start(%rip), %rbx
-        movq    %rsp, HOST_RSP(%rbx)
 to_guest:                       /* RBX: the page */
         cli
         movq    GUEST_CR3(%rbx), %rax

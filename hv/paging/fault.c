@@ -432,10 +432,12 @@ static enum sync_status sync_path(struct cpt *c, uint32_t n, gva_t at, gpa_t *bl
  */
 static void count_fault(struct cpt *c, const struct cpt_cpu *cpu, gva_t at)
 {
+    struct root *r = &c->root[cpu->root];
     unsigned slot;
-    uint32_t n = shadow_end(c, c->root[cpu->root].node[CPT_FORMAT_SHADOW], at, &slot);
+    uint32_t n = shadow_end(c, r->node[CPT_FORMAT_SHADOW], at, &slot);
     uint32_t t = c->node[n].table;
 
+    r->exits++;
     if (t == CPT_NONE || entry_kind(node_page(c, n)[slot]) != ENTRY_TRAP)
         return;
     if (c->table[t].was_unsync || c->table[t].promoted)
@@ -485,13 +487,9 @@ enum cpt_result cpt_page_fault(struct cpt *c, struct cpt_cpu *cpu, struct cpt_ac
     struct walk_result w =
         walk(memory, registers, a->gva, a->access | WALK_SET_AD | (trap ? WALK_NO_CHECK : 0));
 
-    /* Its node may have gone meanwhile, and the processor has not followed yet: it will. */
-    bool by_nodes = cpu->state == CPT_SHADOW && cpu->root != CPT_NONE &&
-                    c->root[cpu->root].node[CPT_FORMAT_SHADOW] != CPT_NONE;
-    if (by_nodes) {
-        c->root[cpu->root].exits++;
+    bool by_nodes = cpu->state == CPT_SHADOW && cpu->root != CPT_NONE;
+    if (by_nodes)
         count_fault(c, cpu, a->gva);
-    }
     if (w.status == WALK_FAULT) {
         if (by_nodes && c->head.unsync > 0) /* a fault makes the processor forget the address */
             unsync_sync_entry(c, cpu, a->gva, false);
@@ -503,7 +501,7 @@ enum cpt_result cpt_page_fault(struct cpt *c, struct cpt_cpu *cpu, struct cpt_ac
     if (!by_nodes)
         return CPT_RESUME;
     struct root *r = &c->root[cpu->root];
-    if (r->node[CPT_FORMAT_SHADOW] == CPT_NONE) { /* what count_fault gave up was the root's own */
+    if (r->node[CPT_FORMAT_SHADOW] == CPT_NONE) { /* a table that was given up is the root's own */
         settle(c);
         return CPT_RESUME;
     }

@@ -198,6 +198,14 @@ struct cpt {
     uint64_t random;
 };
 
+/* Of an address that was put together of indices: bits above the highest index repeat it. */
+static inline uint64_t canonical(const struct cpt *c, uint64_t at)
+{
+    unsigned shift = 64 - (PAGE_SHIFT + 9 * c->settings.levels);
+
+    return (uint64_t)((int64_t)(at << shift) >> shift);
+}
+
 /* --- RAM -------------------------------------------------------------------------------------- */
 
 /* The index of a frame of RAM, or CPT_FREE_GFN. */

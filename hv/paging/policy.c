@@ -23,6 +23,7 @@ struct policy {
     enum policy_answer (*at_write)(const struct policy_settings *s,
                                    const struct policy_table *table);
     bool (*promotes)(const struct policy_settings *s, const struct policy_table *table);
+    bool (*promotes_for_use)(const struct policy_settings *s, const struct policy_table *table);
     enum cpt_state (*root_state)(const struct policy_settings *s, const struct policy_root *root);
 };
 
@@ -35,10 +36,10 @@ static bool static_starts_shadow(const struct policy_settings *s, unsigned level
 
 /* As KVM does: leaf tables go out of sync, others lose their nodes when they are written and not
  * walked. */
-static enum policy_answer static_at_write(const struct policy_settings *s,
+static enum policy_answer shadow_at_write(const struct policy_settings *s,
                                           const struct policy_table *table)
 {
-    if (!s->pinned_shadow || table->is_unsync)
+    if (table->is_unsync)
         return POLICY_KEEP;
     if (table->can_unsync && s->unsync_writes)
         return table->writes >= s->unsync_writes ? POLICY_UNSYNC : POLICY_KEEP;
@@ -46,6 +47,12 @@ static enum policy_answer static_at_write(const struct policy_settings *s,
     bool flood = s->flood_writes && table->flood > 1 && table->flood >= s->flood_writes &&
                  table->walker == CPT_SHADOW;
     return flood ? POLICY_ZAP : POLICY_KEEP;
+}
+
+static enum policy_answer static_at_write(const struct policy_settings *s,
+                                          const struct policy_table *table)
+{
+    return s->pinned_shadow ? shadow_at_write(s, table) : POLICY_KEEP;
 }
 
 static bool never(const struct policy_settings *s, const struct policy_table *table)
@@ -162,6 +169,14 @@ static enum policy_answer cost_at_write(const struct policy_settings *s,
                : POLICY_KEEP;
 }
 
+/* Not sooner than the profiler might have, so that what goes back and forth pays less and less
+ * often; and not what it found changed when it looked last. */
+static bool cost_promotes_for_use(const struct policy_settings *s, const struct policy_table *table)
+{
+    (void)s;
+    return table->unchanged > 0 && table->since_demotion > table->wanted_unchanged;
+}
+
 static enum cpt_state cost_root_state(const struct policy_settings *s,
                                       const struct policy_root *root)
 {
@@ -185,18 +200,8 @@ static enum cpt_state cost_root_state(const struct policy_settings *s,
     return shadow_possible && shadow > 0 ? CPT_SHADOW : CPT_COMPOUND;
 }
 
-/* --- shsp: whole address spaces ------------------------------------------------------------------
+/* --- shsp: whole address spaces ----------------------------------------------------------------
  */
-
-/* As pinned shadow does. */
-static enum policy_answer shsp_at_write(const struct policy_settings *s,
-                                        const struct policy_table *table)
-{
-    struct policy_settings pinned = *s;
-
-    pinned.pinned_shadow = true;
-    return static_at_write(&pinned, table);
-}
 
 /* Counted misses and updates where there are counters; else misses are estimated, and updates show
  * in SHADOW only. */
@@ -217,12 +222,13 @@ static enum cpt_state shsp_root_state(const struct policy_settings *s,
 /* --- the table -------------------------------------------------------------------------------- */
 
 static const struct policy policies[POLICY_KINDS] = {
-    [POLICY_STATIC] = {"static", static_starts_shadow, static_at_write, never, static_root_state},
+    [POLICY_STATIC] = {"static", static_starts_shadow, static_at_write, never, never,
+                       static_root_state},
     [POLICY_THRESHOLD] = {"threshold", always_starts_shadow, threshold_at_write, threshold_promotes,
-                          threshold_root_state},
-    [POLICY_SHSP] = {"shsp", always_starts_shadow, shsp_at_write, never, shsp_root_state},
+                          never, threshold_root_state},
+    [POLICY_SHSP] = {"shsp", always_starts_shadow, shadow_at_write, never, never, shsp_root_state},
     [POLICY_COST] = {"cost", always_starts_shadow, cost_at_write, threshold_promotes,
-                     cost_root_state},
+                     cost_promotes_for_use, cost_root_state},
 };
 
 bool policy_starts_shadow(const struct policy_settings *s, unsigned level)
@@ -250,12 +256,9 @@ bool policy_keeps_handling(const struct policy_settings *s)
     return policies[s->kind].promotes == never;
 }
 
-/* Not sooner than the profiler might have, so that what goes back and forth pays less and less
- * often; and not what it found changed when it looked last. */
 bool policy_promotes_for_use(const struct policy_settings *s, const struct policy_table *table)
 {
-    return s->kind == POLICY_COST && table->unchanged > 0 &&
-           table->since_demotion > table->wanted_unchanged;
+    return policies[s->kind].promotes_for_use(s, table);
 }
 
 bool policy_promotes(const struct policy_settings *s, const struct policy_table *table)

@@ -2,12 +2,12 @@
 /*
  * When to handle what how. A policy sees counters and answers with decisions; it touches no table.
  *
- * static     what the settings say, never changed
- * threshold  the paper's rule: demote at the second write within an interval, promote after K
- * unchanged intervals cost       weighs what an exit costs against the references that shadow
- * handling saves
- * shsp       whole address spaces, SHADOW or NESTED, by TLB misses against exits: selective
- *            hardware/software memory virtualization (Wang et al., VEE 2011)
+ *   static      what the settings say, never changed
+ *   threshold   the paper's rule: demote at the second write within an interval, promote after K
+ *               unchanged intervals
+ *   cost        weighs what an exit costs against the references that shadow handling saves
+ *   shsp        whole address spaces, SHADOW or NESTED, by TLB misses against exits: selective
+ *               hardware/software memory virtualization (Wang et al., VEE 2011)
  */
 #ifndef HV_PAGING_POLICY_H
 #define HV_PAGING_POLICY_H

@@ -17,7 +17,6 @@ void region_find(const struct cpt *c, const struct table *t, unsigned level,
                  struct trace_region *region)
 {
     unsigned levels = c->settings.levels;
-    unsigned sign = 64 - (PAGE_SHIFT + 9 * levels);
     uint64_t va = 0;
 
     region->level = level;
@@ -30,7 +29,7 @@ void region_find(const struct cpt *c, const struct table *t, unsigned level,
         va += c->link[i].slot * pt_span(above);
         t = &c->table[c->node[c->link[i].node].table];
     }
-    region->va = (uint64_t)((int64_t)(va << sign) >> sign); /* canonical */
+    region->va = canonical(c, va);
     region->root = t->gfn;
 }
 

@@ -197,13 +197,6 @@ static void add_region(struct mapper *m, uint64_t from, uint64_t bytes, const ch
     m->how = how;
 }
 
-static uint64_t canonical(const struct cpt *c, uint64_t at)
-{
-    unsigned shift = 64 - (PAGE_SHIFT + 9 * c->settings.levels);
-
-    return (uint64_t)((int64_t)(at << shift) >> shift);
-}
-
 static const char *handling_name(const struct cpt *c, uint32_t n)
 {
     return c->table[c->node[n].table].handling == HANDLING_UNSYNC ? "out of sync" : "shadow";
