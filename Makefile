@@ -65,15 +65,17 @@ hypervisor: $(BUILD)/twofold.elf
 # --- what people call --------------------------------------------------------------------------------------
 
 help:
-	@echo 'make run      install what is missing, build, boot on the best machine there is, run the benchmarks'
-	@echo 'make bench    the evaluation: all microbenchmarks, natively and in each way of paging, and its report'
-	@echo 'make report   out/report.html from what runs left in out/'
-	@echo 'make test     the same set-up, then all tests; the last line counts them'
+	@echo 'make run        install what is missing, build, boot on the best machine there is, run the benchmarks'
+	@echo 'make test       the same set-up, then all tests; the last line counts them'
+	@echo 'make bench      the evaluation: all microbenchmarks, natively and in each way of paging, and its report'
 	@echo 'make bench-kvm  the same guests under Linux'\'' KVM on the same machine; takes long (docs/kvm.md)'
-	@echo 'make image    build/twofold.img, a disk image to write on a USB stick'
-	@echo 'make check    format, static analysis, spelling, warnings as errors, dependencies'
-	@echo 'make all      the hypervisor, the loader, the guests'
-	@echo 'make clean    remove build/ and out/'
+	@echo 'make walksim    traces of programs through hv/paging and a model of translation caches (docs/walksim.md)'
+	@echo 'make walksim-record  recordings of real programs for it; some minutes'
+	@echo 'make report     out/report.html from what runs left in out/'
+	@echo 'make image      build/twofold.img, a disk image to write on a USB stick'
+	@echo 'make check      format, static analysis, spelling, warnings as errors, dependencies'
+	@echo 'make all        the hypervisor, the loader, the guests'
+	@echo 'make clean      remove build/ and out/'
 	@echo
 	@echo 'MACHINE=bochs|qemu|kvm chooses the machine; scripts/run --help has more.'
 

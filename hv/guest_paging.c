@@ -98,7 +98,7 @@ void guest_paging_destroy(struct vm *vm)
 
 static uint64_t ticks_of_us(uint64_t us)
 {
-    return time_hz() / US_PER_SECOND * us;
+    return time_hz() * us / US_PER_SECOND;
 }
 
 static struct cpt_settings cpt_settings(const struct vm_settings *s)

@@ -147,8 +147,6 @@ static bool exit_external_interrupt(struct vcpu *vcpu)
 static bool exit_preemption_timer(struct vcpu *vcpu)
 {
     vm_check_keys(vcpu->vm);
-    if (!vcpu->vm->paging.cpt) /* else when handling changes */
-        bench_sample(vcpu);
     vm_check_deadline(vcpu->vm);
     return true;
 }

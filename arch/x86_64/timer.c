@@ -28,7 +28,7 @@ void timer_set(uint64_t ticks)
 static uint64_t period_of(const struct vm *vm)
 {
     uint64_t period = time_hz() / PERIODS_PER_SECOND;
-    uint64_t interval = time_hz() / US_PER_SECOND * vm->settings->interval_us;
+    uint64_t interval = time_hz() * vm->settings->interval_us / US_PER_SECOND;
 
     return vm->paging.cpt && interval < period ? interval : period;
 }

@@ -29,7 +29,7 @@ romimage: file={ovmf}
 vgaromimage: file={vga}
 pci: enabled=1, chipset=i440fx
 cpu: model={model}, count=1, ips=50000000, reset_on_triple_fault=0, cpuid_limit_winnt=0
-clock: sync=none
+clock: sync=none, time0=946684800
 com1: enabled=1, mode=file, dev={serial}
 port_e9_hack: enabled=1
 log: {folder}/bochs.log
