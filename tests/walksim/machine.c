@@ -68,12 +68,12 @@ static unsigned ept_references(void *context, gpa_t at)
 struct walked {
     enum { WALKED, WALK_FAULTED, WALK_VIOLATED } end;
     struct walk_path path;
-    unsigned level;  /* of the entry at which it ended */
-    unsigned nested; /* guest tables that were walked themselves */
-    uint64_t gpa;    /* VIOLATED: where */
-    bool final;      /* VIOLATED: the access itself */
-    bool marks;      /* VIOLATED: A or D could not be set */
-    uint32_t error;  /* FAULTED */
+    unsigned level;    /* of the entry at which it ended */
+    unsigned switched; /* level of the first guest table that was walked itself; 0: none */
+    uint64_t gpa;      /* VIOLATED: where */
+    bool final;        /* VIOLATED: the access itself */
+    bool marks;        /* VIOLATED: A or D could not be set */
+    uint32_t error;    /* FAULTED */
     bool large, global, writable;
 };
 
@@ -152,7 +152,8 @@ static struct walked walk_once(struct machine *m, uint64_t va, bool write, bool 
         if (!p.mapped)
             return violation(w, at, false, false);
         w.path.table[w.path.count++] = step_to(m, at);
-        w.nested += p.guest;
+        if (p.guest && w.switched == 0)
+            w.switched = w.level;
         uint64_t e = *p.word;
         if (!(e & PTE_P))
             return fault(w, 0, write, user);
@@ -188,25 +189,29 @@ static struct walked walk_once(struct machine *m, uint64_t va, bool write, bool 
 /* --- counting -----------------------------------------------------------------------------------
  */
 
-/* IDEAL: what the paper's processor reads: nodes by host address, from the switch on in two
- * dimensions. */
+/*
+ * IDEAL: what the paper's processor reads (its table of references). Nodes are met by host address,
+ * and so is the first guest table, which the switching entry names; from there on the walk is in
+ * two dimensions. A nested root has nothing that could name one.
+ */
 static struct walk_path ideal_path(const struct machine *m, const struct walked *w)
 {
     struct walk_path path = w->path;
-    unsigned first_nested = path.count - w->nested;
+    unsigned ept = m->options.large_ept ? LEVELS - 1 : LEVELS;
+    unsigned by_host = path.count;
 
+    if (w->switched > 0)
+        by_host = w->switched == LEVELS ? 0 : LEVELS - w->switched + 1;
     for (unsigned i = 0; i < path.count; i++)
-        path.table[i].ept_levels = i < first_nested       ? 0
-                                   : m->options.large_ept ? LEVELS - 1
-                                                          : LEVELS;
-    path.data.ept_levels = w->nested == 0 ? 0 : m->options.large_ept ? LEVELS - 1 : LEVELS;
+        path.table[i].ept_levels = i < by_host ? 0 : ept;
+    path.data.ept_levels = w->switched == 0 ? 0 : ept;
     return path;
 }
 
 static void count_miss(struct machine *m, uint64_t va, const struct walked *w)
 {
     struct walk_path path = m->options.technique == IDEAL ? ideal_path(m, w) : w->path;
-    unsigned degree = m->options.technique == NATIVE ? DEGREES - 1 : w->nested;
+    unsigned degree = m->options.technique == NATIVE ? DEGREES - 1 : w->switched;
     unsigned references = walk_references_plain(&path);
 
     m->counts.misses++;
@@ -465,6 +470,8 @@ static bool create_table(struct machine *m)
     settings.policy.kind = kinds[o->technique];
     settings.policy.pinned_shadow = o->technique == SHADOW;
     settings.policy.cost_exit = o->cost_exit;
+    if (o->technique == IDEAL && o->hardware_cr3)
+        settings.policy.cost_exit = 0; /* the paper's rule asks only what a MOV to CR3 costs */
     settings.policy.cost_reference = o->cost_reference;
     m->cpt = cpt_create(&host, &memory, &ram, &settings, &m->trace, &reason);
     if (!m->cpt)

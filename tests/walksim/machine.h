@@ -38,9 +38,8 @@ enum exit_kind {
 
 extern const char *const exit_names[EXIT_KINDS];
 
-#define DEGREES                                                                                    \
-    6u /* of nesting: by levels of guest tables walked themselves, 0 to 4; 5: native               \
-        */
+/* Of nesting: the level at which the walk goes on in guest tables, 0 (nowhere) to 4; 5: native. */
+#define DEGREES 6u
 
 struct counts {
     uint64_t instructions, accesses, l2_hits, misses;

@@ -195,35 +195,38 @@ void tlb_put(struct tlb *t, uint64_t va, bool large, bool global, bool writable)
         put(&t->l2, va, large, global, writable);
 }
 
+static void clear_structures(struct tlb *t)
+{
+    cache_clear(&t->pde, true);
+    cache_clear(&t->pdpte, true);
+    cache_clear(&t->pml4e, true);
+}
+
 void tlb_invlpg(struct tlb *t, uint64_t va)
 {
     for (unsigned large = 0; large <= 1; large++) {
         cache_drop(large ? &t->l1_2m : &t->l1_4k, index_of(va, large), tag_of(va, large));
         cache_drop(&t->l2, index_of(va, large), tag_of(va, large));
     }
-    cache_clear(&t->pde, true); /* of the current PCID, whatever the address, SDM 3A 4.10.4.1 */
-    cache_clear(&t->pdpte, true);
-    cache_clear(&t->pml4e, true);
+    clear_structures(t); /* of the current PCID, whatever the address, SDM 3A 4.10.4.1 */
+}
+
+static void clear_translations(struct tlb *t, bool globals_too)
+{
+    cache_clear(&t->l1_4k, globals_too);
+    cache_clear(&t->l1_2m, globals_too);
+    cache_clear(&t->l2, globals_too);
+    clear_structures(t);
 }
 
 void tlb_load_cr3(struct tlb *t)
 {
-    cache_clear(&t->l1_4k, false);
-    cache_clear(&t->l1_2m, false);
-    cache_clear(&t->l2, false);
-    cache_clear(&t->pde, true);
-    cache_clear(&t->pdpte, true);
-    cache_clear(&t->pml4e, true);
+    clear_translations(t, false);
 }
 
 void tlb_clear(struct tlb *t)
 {
-    cache_clear(&t->l1_4k, true);
-    cache_clear(&t->l1_2m, true);
-    cache_clear(&t->l2, true);
-    cache_clear(&t->pde, true);
-    cache_clear(&t->pdpte, true);
-    cache_clear(&t->pml4e, true);
+    clear_translations(t, true);
     cache_clear(&t->nested, true);
     cache_clear(&t->ept_pde, true);
 }
@@ -271,7 +274,9 @@ unsigned walk_references_cached(struct tlb *t, uint64_t va, const struct walk_pa
             first = i;
     }
     for (unsigned i = first; i < p->count; i++) {
-        references += 1 + ept_walk(t, &p->table[i]);
+        /* What a paging-structure cache names is a host address (SDM 3C 28.4.1, combined mappings).
+         */
+        references += 1 + (i == first && first > 0 ? 0 : ept_walk(t, &p->table[i]));
         if (i + 1 < p->count) {
             uint64_t tag = va >> shift[i];
             cache_put(structure[i], tag, tag << 1 | 1);
