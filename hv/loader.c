@@ -26,12 +26,10 @@ struct guest_ram guest_ram_layout(uint8_t *host, uint64_t size)
 
 void *guest_ram_at(const struct guest_ram *ram, gpa_t at, uint64_t len)
 {
-    if (at.v < ram->first || (at.v >= ram->hole && at.v < ram->hole_end))
-        return NULL;
-    if (at.v < ram->hole)
-        return len <= ram->hole - at.v ? ram->host + at.v : NULL;
-    if (at.v < ram->low)
+    if (at.v >= ram->hole_end && at.v < ram->low)
         return len <= ram->low - at.v ? ram->host + at.v : NULL;
+    if (at.v < ram->hole)
+        return at.v >= ram->first && len <= ram->hole - at.v ? ram->host + at.v : NULL;
     if (at.v < GIB(4) || at.v - GIB(4) >= ram->high)
         return NULL;
     uint64_t offset = at.v - GIB(4);

@@ -405,6 +405,25 @@ static enum sync_status sync_leaf(struct cpt *c, uint32_t n, unsigned slot, uint
     return SYNC_OK;
 }
 
+/*
+ * Whether a link from the entry to the node of `t` at `level` may lead to what is older than the
+ * guest could have it: an INVLPG that came before did not reach the tables out of sync below.
+ */
+static bool link_is_stale(const struct cpt *c, uint32_t n, unsigned slot, const struct table *t,
+                          unsigned level)
+{
+    uint64_t old = node_page(c, n)[slot];
+    uint32_t child;
+
+    if (node_format(c, n) != CPT_FORMAT_SHADOW || c->head.unsync == 0 || !RULE(LINKS_RESYNC))
+        return false;
+    child = table_node(c, t, level, CPT_FORMAT_SHADOW);
+    if (child != CPT_NONE && entry_kind(old) == ENTRY_NODE &&
+        node_at(c, CPT_FORMAT_SHADOW, old & PTE_ADDRESS) == child)
+        return false;
+    return t->handling == HANDLING_UNSYNC || (level > 1 && child != CPT_NONE);
+}
+
 /* The child's node must be kept while what the entry held before goes. */
 static enum sync_status sync_table(struct cpt *c, uint32_t n, unsigned slot, uint64_t e,
                                    bool follow)
@@ -420,11 +439,17 @@ static enum sync_status sync_table(struct cpt *c, uint32_t n, unsigned slot, uin
     }
     struct table *t = follow ? table_get(c, gfn, level) : table_find(c, gfn);
     uint64_t filled = c->stats.filled;
+    bool stale = t && link_is_stale(c, n, slot, t, level);
+    if (stale && !follow) {
+        entry_set(c, n, slot, trap_entry(c, n, slot, e));
+        return SYNC_OK;
+    }
     if (t)
         t->busy++; /* making room may take everything from it */
-    if (t && t->handling == HANDLING_UNSYNC && follow && format == CPT_FORMAT_SHADOW &&
-        table_node(c, t, level, format) == CPT_NONE)
-        table_resync(c, t); /* it is met at another level */
+    if (stale && level > 1)
+        resync_all(c);
+    else if (stale)
+        table_resync(c, t);
     if (t && table_has_nodes_in(t, format)) {
         child = table_node(c, t, level, format);
         if (child == CPT_NONE && follow)

@@ -150,17 +150,25 @@ static bool tlb_matches(const struct processor *cpu, const struct tlb_entry *t, 
            (t->global || t->pcid == cpu->pcid) && gva - t->page < t->span;
 }
 
-static void forget_address(struct processor *cpu, uint64_t gva, bool all_modes)
+static uint64_t prefix_of(uint64_t gva, unsigned table_level)
+{
+    return gva >> (PAGE_SHIFT + 9 * table_level);
+}
+
+/* `invlpg`: of both modes, and the paging-structure caches of all addresses (SDM 3A 4.10.4.1). */
+static void forget_address(struct processor *cpu, uint64_t gva, bool invlpg)
 {
     for (unsigned i = 0; i < TLB_ENTRIES; i++) {
         struct tlb_entry *t = &cpu->tlb[i];
-        bool mode = all_modes || t->without_ept == (cpu->state == CPT_SHADOW);
+        bool mode = invlpg || t->without_ept == (cpu->state == CPT_SHADOW);
         if (mode && (t->global || t->pcid == cpu->pcid) && gva - t->page < t->span)
             t->valid = false;
     }
     for (unsigned i = 0; i < TLB_ENTRIES; i++) {
-        if (cpu->psc[i].pcid == cpu->pcid)
-            cpu->psc[i].valid = false;
+        struct psc_entry *p = &cpu->psc[i];
+        bool address = invlpg || cpu->forgetful || p->prefix == prefix_of(gva, p->level);
+        if (address && p->pcid == cpu->pcid)
+            p->valid = false;
     }
 }
 
@@ -184,11 +192,6 @@ static void forget_all(struct processor *cpu)
 static void remember(struct processor *cpu, struct tlb_entry entry)
 {
     cpu->tlb[cpu->tlb_next++ % TLB_ENTRIES] = entry;
-}
-
-static uint64_t prefix_of(uint64_t gva, unsigned table_level)
-{
-    return gva >> (PAGE_SHIFT + 9 * table_level);
 }
 
 static void remember_table(struct processor *cpu, uint64_t gva, unsigned level, uint64_t table,
@@ -671,6 +674,7 @@ static uint32_t pool_size(struct chance *chance)
 void machine_reset(struct machine *m)
 {
     struct chance *chance = &m->chance;
+    bool unsync = m->programs != PROGRAMS_BEFORE_UNSYNC;
     const char *reason;
 
     for (unsigned frame = 0; frame < HOT_FRAMES; frame++)
@@ -685,7 +689,8 @@ void machine_reset(struct machine *m)
     m->levels = one_in(chance, 4) ? 5 : 4;
     m->kind_walker = one_in(chance, 4);
     m->reuse = !one_in(chance, 4);
-    m->orderly = !m->classic && one_in(chance, 3);
+    m->narrow = m->programs == PROGRAMS_NOW && one_in(chance, 2);
+    m->orderly = unsync && one_in(chance, 3);
     m->busy = 4 * (m->levels - 1);
     trace_create(&m->trace, m->events, TRACE_EVENTS);
 
@@ -704,7 +709,7 @@ void machine_reset(struct machine *m)
         .no_shadow = one_in(chance, 8),
         .policy =
             {
-                .kind = (enum policy_kind)below(chance, m->classic ? POLICY_SHSP : POLICY_KINDS),
+                .kind = (enum policy_kind)below(chance, unsync ? POLICY_KINDS : POLICY_SHSP),
                 .pinned_shadow = one_in(chance, 2),
                 .switch_level = below(chance, 5),
                 .demote_writes = 2 + below(chance, 4),
@@ -720,7 +725,7 @@ void machine_reset(struct machine *m)
         .stress = one_in(chance, 2) ? 0 : 2 + below(chance, 30),
         .seed = chance_next(chance),
     };
-    if (!m->classic) {
+    if (unsync) {
         settings.policy.unsync_writes = below(chance, 4);
         settings.policy.flood_writes = one_in(chance, 2) ? 0 : 2 + below(chance, 3);
         settings.policy.prefetch = one_in(chance, 2) ? 0 : 1u << below(chance, 10);
@@ -743,6 +748,7 @@ void machine_reset(struct machine *m)
         cpt_add_cpu(m->cpt, &cpu->cpt);
         cpu->cpt.paging = i < PROCESSORS;
         cpu->cpt.write_protect = true;
+        cpu->forgetful = m->programs != PROGRAMS_NOW;
         cpu->cpt.pcid = one_in(chance, 2);
         cpu->nxe = true;
         cpu->smep = one_in(chance, 2);

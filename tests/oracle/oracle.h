@@ -71,6 +71,7 @@ struct processor {
     enum cpt_state state;   /* as it was entered */
     unsigned pcid;
     bool nxe, smep, smap, ac;
+    bool forgetful; /* a fault drops what is cached of all addresses */
     struct tlb_entry tlb[TLB_ENTRIES];
     struct psc_entry psc[TLB_ENTRIES];
     unsigned tlb_next, psc_next;
@@ -102,8 +103,16 @@ struct change { /* of a word in a hot frame */
 
 #define TRACE_EVENTS 64u /* a ring */
 
+/* How programs are made: seeds that were kept mean a difference only by what made them. */
+enum programs {
+    PROGRAMS_NOW,
+    PROGRAMS_BEFORE_NARROW, /* all addresses alike; a fault forgot all paging-structure caches */
+    PROGRAMS_BEFORE_UNSYNC, /* and tables could not go out of sync */
+};
+
 struct machine {
     struct chance chance;
+    enum programs programs;
     uint8_t *ram;     /* RAM_BYTES + RAM_HIGH */
     uint64_t *before; /* the hot frames before the step */
     struct processor cpu[PROCESSORS + 1];
@@ -117,9 +126,9 @@ struct machine {
     unsigned levels;
     bool kind_walker; /* sets A and D in write-protected tables, as Bochs does */
     bool reuse;       /* prefers what is cached to a fresh walk */
-    bool classic;     /* programs as they were before tables could go out of sync: kept seeds */
-    bool orderly;     /* tables of a level lead to those of the next, as kernels have them, */
-    unsigned busy;    /* and one leaf table at a time is written most */
+    bool narrow;   /* most accesses by the same tables, most stores to them: what is stale is met */
+    bool orderly;  /* tables of a level lead to those of the next, as kernels have them, */
+    unsigned busy; /* and one leaf table at a time is written most */
     uint64_t now;
     struct change change[CHANGES_MAX];
     unsigned changes;

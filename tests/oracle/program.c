@@ -24,8 +24,11 @@ static uint64_t random_gva(struct machine *m)
 {
     uint64_t at = 0;
 
-    for (unsigned level = m->levels; level >= 1; level--)
-        at |= (uint64_t)random_slot(&m->chance) << (PAGE_SHIFT + 9 * (level - 1));
+    for (unsigned level = m->levels; level >= 1; level--) {
+        bool usual = m->narrow && level > 1 && !one_in(&m->chance, 6);
+        unsigned slot = usual ? 0 : random_slot(&m->chance);
+        at |= (uint64_t)slot << (PAGE_SHIFT + 9 * (level - 1));
+    }
     at |= random_slot(&m->chance) * 8;
     unsigned unused = 64 - (PAGE_SHIFT + 9 * m->levels);
     return (uint64_t)((int64_t)(at << unused) >> unused);
@@ -65,13 +68,14 @@ static uint64_t random_target(struct machine *m, unsigned frame, bool large)
 static uint64_t random_entry(struct machine *m, unsigned frame)
 {
     struct chance *chance = &m->chance;
-    bool large = one_in(chance, m->orderly ? 40 : 8);
+    bool neat = m->orderly || m->narrow;
+    bool large = one_in(chance, neat ? 40 : 8);
     uint64_t e = random_target(m, frame, large);
 
     e |= !one_in(chance, 10) * PTE_P;
     e |= !one_in(chance, 5) * PTE_W;
     e |= !one_in(chance, 4) * PTE_U;
-    e |= !one_in(chance, m->orderly ? 4 : 2) * PTE_A;
+    e |= !one_in(chance, neat ? 4 : 2) * PTE_A;
     e |= one_in(chance, 2) * PTE_D;
     e |= large * PTE_PS;
     e |= one_in(chance, 8) * PTE_G;
@@ -178,13 +182,16 @@ static void check_untouched(struct machine *m)
 static void step_store(struct machine *m, struct step *s)
 {
     unsigned frame = below(&m->chance, HOT_FRAMES);
-    unsigned slot = random_slot(&m->chance);
+    unsigned slot = m->narrow && !one_in(&m->chance, 4) ? 0 : random_slot(&m->chance);
     uint64_t old;
 
     if (m->orderly && !one_in(&m->chance, 4))
         frame = m->busy;
     if (m->orderly && one_in(&m->chance, 64))
         m->busy = (m->levels - 1) * FRAMES_PER_GROUP + below(&m->chance, FRAMES_PER_GROUP);
+    if (m->narrow && one_in(&m->chance, 3)) /* what leads to leaf tables, and to those */
+        frame = (m->levels - 2 - one_in(&m->chance, 3)) * FRAMES_PER_GROUP +
+                below(&m->chance, FRAMES_PER_GROUP);
 
     s->stored = hot_gpa(frame) + slot * 8;
     old = machine_frame(m, frame)[slot];

@@ -16,7 +16,8 @@ struct search {
     uint64_t gva;
     unsigned access;
     const struct outcome *got;
-    uint64_t since;    /* changes after this may still be cached */
+    uint64_t since;    /* changes after this may still be cached, */
+    uint64_t upper;    /* and after this those of entries that lead to tables */
     bool global_only;  /* leaves without G do not count */
     uint64_t dirty_at; /* not NO_LEAF: look for a leaf there instead */
     unsigned tried;
@@ -105,9 +106,11 @@ static bool explore(struct search *s, unsigned level, uint64_t table, struct rig
         return cannot_judge(s);
     if (explore_value(s, level, at, e, r, marked, false))
         return true;
-    for (unsigned i = s->m->changes; i-- > 0 && s->m->change[i].time > s->since;) {
-        if (s->m->change[i].at == at &&
-            explore_value(s, level, at, s->m->change[i].old, r, marked, true))
+    for (unsigned i = s->m->changes; i-- > 0 && s->m->change[i].time > s->upper;) {
+        const struct change *change = &s->m->change[i];
+        if (change->at != at || (change->time <= s->since && pt_is_leaf(change->old, level, 3)))
+            continue;
+        if (explore_value(s, level, at, change->old, r, marked, true))
             return true;
     }
     return false;
@@ -135,6 +138,7 @@ static bool search(struct search *s, unsigned i)
 
     s->cpu = cpu;
     s->since = max_u64(cpu->flushed[cpu->pcid], invlpg_time(m, i, s->gva, false));
+    s->upper = s->since;
     if (s->since < m->forgotten) /* the list of changes does not reach back so far */
         return cannot_judge(s);
     if (explore(s, m->levels, cpu->cpt.cr3 & PTE_ADDRESS, all, true))
@@ -142,7 +146,9 @@ static bool search(struct search *s, unsigned i)
     /* Global translations outlive CR3, and are found under any PCID. */
     s->global_only = true;
     s->since = max_u64(cpu->flushed_global, invlpg_time(m, i, s->gva, true));
-    if (s->since < m->forgotten)
+    /* INVLPG of another PCID left the pointers to tables by which they were found. */
+    s->upper = cpu->flushed_global;
+    if (s->upper < m->forgotten)
         return cannot_judge(s);
     for (unsigned r = 0; r < PCIDS; r++) {
         if (explore(s, m->levels, (uint64_t)r << PAGE_SHIFT, all, true))
