@@ -162,7 +162,8 @@ def check_compound(seen):
 
 # Instructions that single steps of page-table work may take, with nodes and EPT.
 COSTS = {"tables.write": 600, "tables.sync": 500, "tables.cr3": 250, "tables.fault": 60}
-BURST_MAX = 9000
+BURST_MAX = 9000  # while its region stays demoted; the mean has rounds in which the profiler tries to take it back
+BURST_MEAN_MAX = 10500
 PROMOTION_MAX = 12000
 
 
@@ -179,22 +180,29 @@ def costs_vms():
     ]
 
 
+def least_ticks(seen, vm):
+    """By benchmark, what the guest saw the quickest of its steps take."""
+    lines = seen.guest_bytes(vm).decode().splitlines()
+    matches = [re.fullmatch(r"least bench=(\S+) ticks=(\d+)", line) for line in lines]
+    return {match[1]: int(match[2]) for match in matches if match}
+
+
 def check_costs(seen):
     records = {(r["vm"], r["bench"], r["phase"]): r for r in seen.records("bench")}
     results = [ended(seen, 0)]
     results += [ends_as(seen, vm, "exit", 1) for vm, _ in costs_vms()]
     # The mean of a step holds an end of the profiler's interval now and then; the guest also prints the least.
-    least = {}
-    for line in seen.guest_bytes("compound").decode().splitlines():
-        if match := re.fullmatch(r"least bench=(\S+) ticks=(\d+)", line):
-            least[match[1]] = int(match[2])
+    least = least_ticks(seen, "compound")
     for name, most in COSTS.items():
         cost = least.get(name)
         results.append(expect(f"{name}: at most {most} instructions", cost and cost <= most, f"it takes {cost}"))
     burst = records.get(("free", "tables.burst", "steady"))
-    cost = burst["ticks"] / burst["ops"] if burst else None
-    results.append(expect(f"a burst in a demoted region: at most {BURST_MAX} instructions",
-                          burst and cost <= BURST_MAX, f"it takes {cost}"))
+    cost = least_ticks(seen, "free").get("tables.burst")
+    results.append(expect(f"a burst in a demoted region: at most {BURST_MAX} instructions", cost and cost <= BURST_MAX,
+                          f"it takes {cost}"))
+    mean = burst["ticks"] / burst["ops"] if burst else None
+    results.append(expect(f"bursts on and on: at most {BURST_MEAN_MAX} instructions each", mean and mean <= BURST_MEAN_MAX,
+                          f"they take {mean}"))
     # Levels 4 and 3 are walked in nodes, by 1-GiB EPT pages; 2 and 1 in the guest's tables: 2 * 3 + 2 * 5 + 4.
     levels = records.get(("levels", "touch", "steady"), {})
     results.append(expect("a switch at level 2 takes 20 references", levels.get("walk_refs") == 20,
