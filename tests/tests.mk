@@ -13,6 +13,7 @@ loader_SOURCES   := hv/loader.c hv/loader_elf64.c hv/loader_multiboot.c hv/modul
 devices_SOURCES  := hv/dev/pio.c hv/dev/uart.c
 walk_SOURCES     := hv/paging/walk.c
 acpi_SOURCES     := drivers/acpi.c
+pmu_SOURCES      := hv/pmu.c hv/why.c
 screen_SOURCES   := drivers/screen.c drivers/font.c drivers/font_data.S
 decode_SOURCES   := arch/x86_64/decode.c
 emulate_SOURCES  := arch/x86_64/decode.c arch/x86_64/emulate.c
