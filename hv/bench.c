@@ -10,6 +10,7 @@
 #include "hv/console.h"
 #include "hv/guest_paging.h"
 #include "hv/memory.h"
+#include "hv/pmu_text.h"
 #include "hv/vm.h"
 
 #define ROWS_MAX    512u
@@ -34,6 +35,7 @@ struct row {
     uint64_t ops;
     uint64_t ticks_per_op, exits_per_op, references; /* hundredths */
     uint64_t cost;                                   /* modelled, cycles an operation */
+    struct pmu_counts pmu;
     struct {
         const char *reason;
         uint64_t per_op;
@@ -146,6 +148,8 @@ static void print_record(const struct vm *vm)
     vm_print_exits(b->exits);
     print_fraction("walk_refs", hundredths(b->walk_references, b->walks), CENTS, b->walks > 0);
     print_paging(vm);
+    console_printf(", ");
+    pmu_print_fields(arch_pmu(), &b->pmu);
     console_printf(", \"walks_audited\": %llu, \"ok\": %s}\n", (ull)b->walks,
                    b->result.ok ? "true" : "false");
 }
@@ -193,16 +197,20 @@ static void keep_row(const struct vm *vm)
         .references = hundredths(b->walk_references, b->walks),
         .cost_known = cost_is_known(b),
         .cost = modelled_cost(vm) / CENTS,
+        .pmu = b->pmu,
     };
     memcpy(row->name, b->name, sizeof(row->name));
     find_top(row, b->exits, b->result.ops);
 }
 
-/* What the compound page table did between BEGIN and now. */
+/* What the counters and the compound page table did between BEGIN and now. */
 static void end_counting(struct vm *vm)
 {
     struct bench *b = &vm->bench;
+    struct pmu_reading pmu_end;
 
+    arch_pmu_read(&pmu_end);
+    pmu_between(arch_pmu(), &b->pmu_begin, &pmu_end, &b->pmu);
     bench_sample(&vm->vcpu);
     if (!vm->paging.cpt)
         return;
@@ -284,6 +292,7 @@ uint64_t bench_begin(struct vcpu *vcpu, const char *name, enum tf_phase phase)
     /* BEGIN itself is counted already, END is not yet when it looks: neither is in the difference.
      */
     memcpy(b->exits, vcpu->exits, sizeof(vcpu->exits));
+    arch_pmu_read(&b->pmu_begin);
     return 0;
 }
 
@@ -446,6 +455,28 @@ static void print_row(const struct row *row)
     console_printf("%s\n", line);
 }
 
+/* The same rows by the processor's counters, which ran in the guest alone. */
+static void print_counters(void)
+{
+    const struct pmu *pmu = arch_pmu();
+    char label[TABLE_WIDTH + 1] = "";
+
+    if (pmu->count == 0) {
+        console_printf("performance counters: %s\n\n", pmu->why.text);
+        return;
+    }
+    append(label, "%-19s %-6s %-8s %-3s", "benchmark", "phase", "paging", "ept");
+    pmu_print_head(label);
+    for (unsigned i = 0; i < row_count; i++) {
+        label[0] = '\0';
+        append(label, "%-19s %-6s %-8s %-3s", rows[i].name, phase_name(rows[i].phase),
+               rows[i].paging, rows[i].ept_page);
+        pmu_print_row(pmu, &rows[i].pmu, label, rows[i].ops);
+    }
+    pmu_print_events(pmu);
+    console_printf("\n");
+}
+
 void bench_print_table(void)
 {
     if (row_count == 0)
@@ -458,6 +489,7 @@ void bench_print_table(void)
     if (rows_lost)
         console_printf("... and %u more records, which the table has no room for\n", rows_lost);
     console_printf("\n");
+    print_counters();
 }
 
 bool bench_any_failed(void)

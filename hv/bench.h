@@ -9,6 +9,7 @@
 
 #include "hv/guest_abi.h"
 #include "hv/paging/compound.h"
+#include "hv/pmu.h"
 #include "hv/types.h"
 
 struct vm;
@@ -34,6 +35,8 @@ struct bench {
     uint64_t walk_references;
     struct cpt_stats paging;  /* at BEGIN, then the difference */
     struct cpt_counts counts; /* at END */
+    struct pmu_reading pmu_begin;
+    struct pmu_counts pmu; /* between BEGIN and END */
     /* Ranges that are sampled while the benchmark runs, and the samples so far, weighted by time.
      */
     struct {

@@ -7,11 +7,10 @@
 #define BIT(n) (1ull << (n))
 
 /* MSRs, SDM 4 table 2-2 and SDM 3B 20.2 */
-#define MSR_PMC0             0xc1u
-#define MSR_PERFEVTSEL0      0x186u
-#define MSR_FIXED_CTR0       0x309u
-#define MSR_FIXED_CTR_CTRL   0x38du /* 4 bits a counter: OS, USR, any thread, interrupt */
-#define MSR_PERF_GLOBAL_CTRL 0x38fu /* general counters from bit 0, fixed ones from bit 32 */
+#define MSR_PMC0           0xc1u
+#define MSR_PERFEVTSEL0    0x186u
+#define MSR_FIXED_CTR0     0x309u
+#define MSR_FIXED_CTR_CTRL 0x38du /* 4 bits a counter: OS, USR, any thread, interrupt */
 
 /* IA32_PERFEVTSELx, SDM 3B figure 20-1: event select 7:0, unit mask 15:8 */
 #define EVENT_UMASK_SHIFT 8u
@@ -289,10 +288,16 @@ void pmu_choose(struct pmu *pmu, const struct pmu_cpuid *cpuid, uint32_t without
     pmu->generals = generals < PMU_GENERAL_MAX ? generals : PMU_GENERAL_MAX;
     choose_fixed(pmu, a, without_roles);
     choose_general(pmu, a, model, without_roles);
-    if (pmu->count == 0)
-        (void)why_set(&pmu->why, without_roles ? "not available: no counter counts"
-                                               : "not available on this processor (CPUID leaf 0xa: "
-                                                 "no counters)");
+    if (pmu->count == 0 && without_roles)
+        (void)why_set(&pmu->why,
+                      "not available on this processor (CPUID leaf 0xa: version %u, %u general and "
+                      "%u fixed counters, but none counts)",
+                      pmu->version, pmu->generals, pmu->fixed);
+    else if (pmu->count == 0)
+        (void)why_set(&pmu->why,
+                      "not available on this processor (CPUID leaf 0xa: version %u, no "
+                      "counters)",
+                      pmu->version);
 }
 
 /* --- MSRs ------------------------------------------------------------------------------------- */
@@ -327,7 +332,7 @@ void pmu_switch(const struct pmu *pmu, bool run, struct pmu_writes *writes)
                 (struct pmu_msr){MSR_PERFEVTSEL0 + c->index, event_select(c, run)};
     }
     if (has_global_ctrl(pmu) && pmu->count > 0)
-        writes->write[writes->count++] = (struct pmu_msr){MSR_PERF_GLOBAL_CTRL, run ? enabled : 0};
+        writes->write[writes->count++] = (struct pmu_msr){PMU_MSR_GLOBAL_CTRL, run ? enabled : 0};
 }
 
 static void let_run(const struct pmu *pmu, const struct pmu_machine *machine, bool run)
@@ -349,7 +354,7 @@ static void program(const struct pmu *pmu, const struct pmu_machine *machine)
     uint64_t fixed = 0;
 
     if (has_global_ctrl(pmu))
-        machine->write(machine->context, MSR_PERF_GLOBAL_CTRL, 0);
+        machine->write(machine->context, PMU_MSR_GLOBAL_CTRL, 0);
     for (unsigned i = 0; i < pmu->generals; i++)
         machine->write(machine->context, MSR_PERFEVTSEL0 + i, 0);
     for (unsigned i = 0; i < pmu->count; i++) {

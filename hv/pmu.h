@@ -19,6 +19,9 @@
 #define PMU_FIXED_MAX    3u /* fixed counters 0 to 2: the same events as the architectural ones */
 #define PMU_COUNTERS_MAX (PMU_GENERAL_MAX + PMU_FIXED_MAX)
 
+/* IA32_PERF_GLOBAL_CTRL: general counters from bit 0, fixed ones from bit 32, 1 lets one run */
+#define PMU_MSR_GLOBAL_CTRL 0x38fu
+
 /* What an event counts, whatever the model calls it. */
 enum pmu_role {
     PMU_INSTRUCTIONS, /* retired */

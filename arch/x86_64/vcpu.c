@@ -8,6 +8,7 @@
 #include "arch/x86_64/descriptors.h"
 #include "arch/x86_64/exit.h"
 #include "arch/x86_64/guest_cpu.h"
+#include "arch/x86_64/pmu.h"
 #include "arch/x86_64/timer.h"
 #include "hv/arch.h"
 #include "hv/memory.h"
@@ -125,6 +126,7 @@ static void set_controls(const struct vm *vm)
         vmwrite(VMCS_TSC_OFFSET, 0);
     if (vmx.vpid)
         vmwrite(VMCS_VPID, vm->arch->vpid);
+    pmu_set_vmcs();
 }
 
 static void set_segment(enum vmcs_segment segment, uint16_t selector, uint64_t base, uint32_t limit,

@@ -93,9 +93,24 @@ def suite_ends(seen):
     return results, bench
 
 
+def no_counters(seen, reason):
+    """No number where nothing counts, and the reason with each record and below the table."""
+    records = seen.records("bench")
+    good = records and all(r["pmu"] is None and reason in r["pmu_reason"] for r in records)
+    lines = seen.text().count(f"performance counters: {reason}")
+    return [expect("no record has performance counters, and all say why", good,
+                   f"they have {[(r.get('pmu'), r.get('pmu_reason')) for r in records[:3]]}"),
+            expect("the start and the table say so too", lines == 2, f"{lines} lines do")]
+
+
+# Bochs enumerates counters that stand still.
+NO_COUNTERS = "not available on this processor (CPUID leaf 0xa: version "
+
+
 def check_suite(page):
     def check(seen):
         results, bench = suite_ends(seen)
+        results += no_counters(seen, NO_COUNTERS)
         references = bench.get(("touch", "steady"), {}).get("walk_refs")
         results.append(expect(f"a walk takes {WALK_REFERENCES[page]} references",
                               references == WALK_REFERENCES[page], f"audited: {references}"))
@@ -413,7 +428,7 @@ def check_older(*phrases, unrestricted=True):
     return check
 
 
-FALL_BACKS = "vpid preemption_timer unrestricted_guest 1g_pages 2m_pages monitor_trap_flag smep smap x2apic"
+FALL_BACKS = "vpid preemption_timer unrestricted_guest 1g_pages 2m_pages monitor_trap_flag smep smap x2apic pmu"
 
 
 def check_fall_backs(seen):
@@ -421,6 +436,7 @@ def check_fall_backs(seen):
     results = check_older(*(f"settings: without {f}" for f in FALL_BACKS.split()), "SMEP off, SMAP off", "apic: xAPIC",
                           "EPT pages up to 4k", unrestricted=False)(seen)
     stats = next((s for s in seen.records("stats") if s["vm"] == "checks"), {"exits_by": {}})
+    results += no_counters(seen, "not used: the settings do without")
     interrupts = stats["exits_by"].get("external_interrupt", 0)
     return results + [expect("the local APIC's timer interrupts a guest", interrupts > 100, f"{interrupts} times")]
 

@@ -6,8 +6,11 @@
  */
 #include "hv/pmu.h"
 
+#include <stdarg.h>
 #include <string.h>
 
+#include "hv/console.h"
+#include "hv/pmu_text.h"
 #include "tests/host/test.h"
 
 #define GLOBAL_CTRL 0x38fu
@@ -544,8 +547,9 @@ static void counters_that_never_count_are_no_pmu(void)
 
     memset(m.absent, true, sizeof(m.absent));
     pmu_init(&pmu, &cpuid, &interface);
-    CHECK(pmu.count == 0 && strstr(pmu.why.text, "no counter counts"), "%u counters: %s", pmu.count,
-          pmu.why.text);
+    CHECK(pmu.count == 0 &&
+              strstr(pmu.why.text, "version 2, 4 general and 3 fixed counters, but none counts"),
+          "%u counters: %s", pmu.count, pmu.why.text);
     CHECK(m.global == 0, "they run: 0x%llx", (unsigned long long)m.global);
 }
 
@@ -643,6 +647,104 @@ static void counters_may_wrap_once(void)
     }
 }
 
+/* --- text ------------------------------------------------------------------------------------- */
+
+static char console[4096];
+
+void console_printf(const char *format, ...)
+{
+    size_t length = strlen(console);
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(console + length, sizeof(console) - length, format, args);
+    va_end(args);
+}
+
+static const char *fields_of(const struct pmu *pmu, const struct pmu_counts *counts)
+{
+    console[0] = '\0';
+    pmu_print_fields(pmu, counts);
+    return console;
+}
+
+static void fields_tell_what_was_counted(void)
+{
+    struct pmu_cpuid skylake = processor(0x5e, 4, 4, 2), none = processor(0x5e, 0, 0, 0);
+    struct pmu_counts counts = {
+        .value = {[PMU_INSTRUCTIONS] = 5,
+                  [PMU_CYCLES] = 18446744073709551615ull,
+                  [PMU_LOAD_WALK] = 10,
+                  [PMU_STORE_WALK] = 20,
+                  [PMU_EPT_WALK] = 400,
+                  [PMU_LOAD_MISS] = 7},
+        .known = ROLE(PMU_INSTRUCTIONS) | ROLE(PMU_CYCLES) | ROLE(PMU_LOAD_WALK) |
+                 ROLE(PMU_STORE_WALK) | ROLE(PMU_EPT_WALK) | ROLE(PMU_LOAD_MISS),
+    };
+    struct pmu pmu;
+
+    pmu_choose(&pmu, &skylake, 0);
+    CHECK(strcmp(fields_of(&pmu, &counts),
+                 "\"pmu\": {\"instructions\": 5, \"cycles\": 18446744073709551615, "
+                 "\"reference_cycles\": null, \"walk_cycles\": 430, "
+                 "\"walk_cycles_of\": \"loads+stores+ept\", \"ept_walk_cycles\": 400, "
+                 "\"tlb_misses\": 7, \"tlb_misses_of\": \"loads\", \"events\": {"
+                 "\"INST_RETIRED.ANY\": 5, \"CPU_CLK_UNHALTED.THREAD\": 18446744073709551615, "
+                 "\"DTLB_LOAD_MISSES.WALK_PENDING\": 10, \"EPT.WALK_PENDING\": 400, "
+                 "\"DTLB_LOAD_MISSES.WALK_COMPLETED\": 7, "
+                 "\"DTLB_STORE_MISSES.WALK_PENDING\": 20}}, \"pmu_reason\": null") == 0,
+          "%s", console);
+    counts.known &= ~ROLE(PMU_EPT_WALK);
+    CHECK(strstr(fields_of(&pmu, &counts), "\"walk_cycles\": null, \"walk_cycles_of\": null, "
+                                           "\"ept_walk_cycles\": null"),
+          "%s", console);
+    pmu_choose(&pmu, &none, 0);
+    CHECK(
+        strcmp(fields_of(&pmu, &counts),
+               "\"pmu\": null, \"pmu_reason\": \"not available on this processor (CPUID leaf 0xa: "
+               "version 0)\"") == 0,
+        "%s", console);
+}
+
+static size_t longest_line(const char *text)
+{
+    size_t longest = 0;
+
+    while (*text) {
+        size_t length = strcspn(text, "\n");
+        longest = length > longest ? length : longest;
+        text += length + (text[length] == '\n');
+    }
+    return longest;
+}
+
+static void the_table_is_100_columns_wide(void)
+{
+    struct pmu_cpuid cpuid = processor(0x3c, 4, 8, 3);
+    struct pmu_counts counts = {
+        .value = {[PMU_INSTRUCTIONS] = 199999,
+                  [PMU_CYCLES] = ~0ull >> 16,
+                  [PMU_LOAD_WALK] = 1004,
+                  [PMU_LOAD_MISS] = 1},
+        .known =
+            ROLE(PMU_INSTRUCTIONS) | ROLE(PMU_CYCLES) | ROLE(PMU_LOAD_WALK) | ROLE(PMU_LOAD_MISS),
+    };
+    struct pmu pmu;
+
+    pmu_choose(&pmu, &cpuid, 0);
+    console[0] = '\0';
+    pmu_print_head("benchmark           phase  paging   ept");
+    pmu_print_row(&pmu, &counts, "touch               steady nested   4k", 1000);
+    counts.known &= ~ROLE(PMU_CYCLES);
+    pmu_print_row(&pmu, &counts, "touch               steady nested   4k", 0);
+    pmu_print_events(&pmu);
+    CHECK(longest_line(console) <= 100, "%zu columns:\n%s", longest_line(console), console);
+    CHECK(strstr(console, "4k          200.00 281474976710.66           1.00           0.00\n"),
+          "%s", console);
+    CHECK(strstr(console, "4k               -              -              -              -\n"),
+          "%s", console);
+}
+
 int main(void)
 {
     RUN(each_model_has_its_events);
@@ -663,5 +765,7 @@ int main(void)
     RUN(happenings_between_readings_are_counted);
     RUN(skylakes_walk_cycles_need_ept);
     RUN(counters_may_wrap_once);
+    RUN(fields_tell_what_was_counted);
+    RUN(the_table_is_100_columns_wide);
     return test_status();
 }
