@@ -58,15 +58,6 @@ static uint64_t hundredths(uint64_t a, uint64_t b)
     return b == 0 ? 0 : (a * CENTS + b / 2) / b;
 }
 
-static uint64_t total(const uint64_t *exits)
-{
-    uint64_t sum = 0;
-
-    for (unsigned i = 0; i < EXIT_REASONS_MAX; i++)
-        sum += exits[i];
-    return sum;
-}
-
 /* --- the cost model: exits and references, weighted by the settings ------------------------- */
 
 /* References a walk, thousandths: the mean over the time that was measured, or what the audit found
@@ -89,7 +80,7 @@ static uint64_t modelled_cost(const struct vm *vm)
 {
     const struct bench *b = &vm->bench;
     const struct policy_settings *p = &vm->settings->policy;
-    uint64_t exits = total(b->exits) * p->cost_exit;
+    uint64_t exits = vm_count_exits(b->exits) * p->cost_exit;
     uint64_t per_thousand = mean_references(b) * p->cost_reference; /* of touches */
     uint64_t walks = b->result.touches / THOUSAND * per_thousand +
                      b->result.touches % THOUSAND * per_thousand / THOUSAND;
@@ -143,8 +134,10 @@ static void print_record(const struct vm *vm)
         page_size_name(vm->settings->ept_page), vm->settings->cpus);
     if (vm->settings->paging == PAGING_COMPOUND)
         console_printf("\"policy\": \"%s\", ", policy_name(vm->settings->policy.kind));
-    console_printf("\"ops\": %llu, \"ticks\": %llu, \"exits\": %llu, \"exits_by\": ",
-                   (ull)b->result.ops, (ull)b->result.ticks, (ull)total(b->exits));
+    console_printf(
+        "\"ops\": %llu, \"ticks\": %llu, \"host_ticks\": %llu, \"exits\": %llu, \"exits_by\": ",
+        (ull)b->result.ops, (ull)b->result.ticks, (ull)b->host_ticks,
+        (ull)vm_count_exits(b->exits));
     vm_print_exits(b->exits);
     print_fraction("walk_refs", hundredths(b->walk_references, b->walks), CENTS, b->walks > 0);
     print_paging(vm);
@@ -193,7 +186,7 @@ static void keep_row(const struct vm *vm)
         .ok = b->result.ok != 0,
         .ops = b->result.ops,
         .ticks_per_op = hundredths(b->result.ticks, b->result.ops),
-        .exits_per_op = hundredths(total(b->exits), b->result.ops),
+        .exits_per_op = hundredths(vm_count_exits(b->exits), b->result.ops),
         .references = hundredths(b->walk_references, b->walks),
         .cost_known = cost_is_known(b),
         .cost = modelled_cost(vm) / CENTS,
@@ -209,6 +202,7 @@ static void end_counting(struct vm *vm)
     struct bench *b = &vm->bench;
     struct pmu_reading pmu_end;
 
+    b->host_ticks = vm->vcpu.host_ticks - b->host_ticks;
     arch_pmu_read(&pmu_end);
     pmu_between(arch_pmu(), &b->pmu_begin, &pmu_end, &b->pmu);
     bench_sample(&vm->vcpu);
@@ -292,6 +286,8 @@ uint64_t bench_begin(struct vcpu *vcpu, const char *name, enum tf_phase phase)
     /* BEGIN itself is counted already, END is not yet when it looks: neither is in the difference.
      */
     memcpy(b->exits, vcpu->exits, sizeof(vcpu->exits));
+    b->look_due = true;
+    vcpu->until_look = 1;
     arch_pmu_read(&b->pmu_begin);
     return 0;
 }
@@ -310,6 +306,16 @@ uint64_t bench_end(struct vcpu *vcpu, const struct tf_bench_result *result)
     b->watches = 0;
     b->state = BENCH_ENDED;
     return 0;
+}
+
+void bench_look(struct vcpu *vcpu)
+{
+    struct bench *b = &vcpu->vm->bench;
+
+    if (!b->look_due)
+        return;
+    b->look_due = false;
+    b->host_ticks = vcpu->host_ticks;
 }
 
 static bool range_is_good(gva_t from, uint64_t bytes, uint64_t step)

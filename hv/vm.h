@@ -38,8 +38,10 @@ struct vcpu {
     struct vm *vm;
     struct arch_vcpu *arch;
     unsigned index;
-    struct cpt_cpu cpt; /* with paging = shadow or compound */
-    uint64_t exit_count;
+    struct cpt_cpu cpt;  /* with paging = shadow or compound */
+    uint32_t until_look; /* exits until the time limit is looked at again */
+    uint32_t exited;     /* TSC, low half, when the present exit's handling began */
+    uint64_t host_ticks; /* TSC ticks of handling exits so far, the present one left out */
     uint64_t exits[EXIT_REASONS_MAX]; /* by reason; counted before the handler runs */
 };
 _Static_assert(offsetof(struct vcpu, gpr) == 0, "vmentry.S relies on it");
@@ -85,6 +87,9 @@ void vm_check_keys(const struct vm *vm);
 
 /* Take over the end that a device of the VM has seen, if any. */
 void vm_check_devices(struct vm *vm);
+
+/* The sum of EXIT_REASONS_MAX counters. */
+uint64_t vm_count_exits(const uint64_t *exits);
 
 /* Print EXIT_REASONS_MAX counters as a JSON object, by the reasons' names, without those that are
  * 0. */

@@ -301,6 +301,7 @@ void arch_vcpu_run(struct vcpu *vcpu)
     set_host_state(); /* CR4 may have gained bits */
     if (vcpu->vm->paging.cpt)
         paging_registers_changed(vcpu, guest_cr3(vcpu));
+    vcpu->until_look = 1;
     arch->least_gap = ~0ull;
     arch->entered = time_now();
     timer_start(vcpu->vm);
