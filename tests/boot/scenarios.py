@@ -134,6 +134,8 @@ def check_shadow(seen):
     churn = bench.get(("churn", "steady"), {})
     results.append(expect("table writes trap", churn.get("pt_writes_trapped", 0) >= 2 * churn.get("ops", 1),
                           f"churn: {churn}"))
+    results.append(expect("handling them takes most of the time, and not all",
+                          churn.get("ticks", 0) / 2 < churn.get("host_ticks", 0) < churn.get("ticks", 0), f"churn: {churn}"))
     return results
 
 
@@ -238,8 +240,11 @@ def round_trips(bench):
         results.append(expect(f"{name}: at most {most} instructions", r and cost <= most, f"it takes {cost}"))
         results.append(expect(f"{name}: one exit an operation", r and r["exits_by"] == {reason: r["ops"]},
                               f"exits: {r and r['exits_by']}"))
+        host = r["host_ticks"] / r["ops"] if r else None
+        results.append(expect(f"{name}: handling is a part of it", r and 0 < host < cost, f"{host} of {cost}"))
     cr3 = bench.get(("exits.cr3_load", "steady"), {})
-    results.append(expect("exits.cr3_load: no exit", cr3.get("exits") == 0, f"exits: {cr3.get('exits_by')}"))
+    results.append(expect("exits.cr3_load: no exit, no host_ticks", cr3.get("exits") == 0 and cr3.get("host_ticks") == 0,
+                          f"exits: {cr3.get('exits_by')}, host_ticks: {cr3.get('host_ticks')}"))
     return results
 
 
