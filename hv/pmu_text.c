@@ -74,13 +74,13 @@ void pmu_print_fields(const struct pmu *pmu, const struct pmu_counts *counts)
 /* A column of 15 with its space: hundredths an operation, rounded, or "-". */
 static void print_column(uint64_t value, bool known, uint64_t ops)
 {
-    uint64_t whole = ops > 0 ? value / ops : 0;
-    uint64_t cents = ops > 0 ? (value % ops * CENTS + ops / 2) / ops : 0;
-
-    if (known && ops > 0)
-        console_printf(" %11llu.%02llu", (ull)(whole + cents / CENTS), (ull)(cents % CENTS));
-    else
+    if (!known || ops == 0) {
         console_printf(" %14s", "-");
+        return;
+    }
+    ull whole = value / ops;
+    ull cents = (value % ops * CENTS + ops / 2) / ops; /* up to 100 */
+    console_printf(" %11llu.%02llu", whole + cents / CENTS, cents % CENTS);
 }
 
 static void print_role_column(const struct pmu_counts *counts, enum pmu_role role, uint64_t ops)
