@@ -70,6 +70,12 @@ unsigned arch_physical_bits(void);
 bool arch_has_1g_pages(void);
 uint64_t arch_max_ept_page(void);
 
+/* The performance counters that run while guests do, and their state now. */
+struct pmu;
+struct pmu_reading;
+const struct pmu *arch_pmu(void);
+void arch_pmu_read(struct pmu_reading *reading);
+
 /* Run the virtual processor until vm->end is no longer VM_RUNNING. */
 void arch_vcpu_run(struct vcpu *vcpu);
 

@@ -10,6 +10,7 @@
 #include "hv/console.h"
 #include "hv/guest_paging.h"
 #include "hv/memory.h"
+#include "hv/pmu_text.h"
 #include "hv/vm.h"
 
 #define ROWS_MAX    512u
@@ -34,6 +35,7 @@ struct row {
     uint64_t ops;
     uint64_t ticks_per_op, exits_per_op, references; /* hundredths */
     uint64_t cost;                                   /* modelled, cycles an operation */
+    struct pmu_counts pmu;
     struct {
         const char *reason;
         uint64_t per_op;
@@ -54,15 +56,6 @@ static const char *phase_name(enum tf_phase phase)
 static uint64_t hundredths(uint64_t a, uint64_t b)
 {
     return b == 0 ? 0 : (a * CENTS + b / 2) / b;
-}
-
-static uint64_t total(const uint64_t *exits)
-{
-    uint64_t sum = 0;
-
-    for (unsigned i = 0; i < EXIT_REASONS_MAX; i++)
-        sum += exits[i];
-    return sum;
 }
 
 /* --- the cost model: exits and references, weighted by the settings ------------------------- */
@@ -87,7 +80,7 @@ static uint64_t modelled_cost(const struct vm *vm)
 {
     const struct bench *b = &vm->bench;
     const struct policy_settings *p = &vm->settings->policy;
-    uint64_t exits = total(b->exits) * p->cost_exit;
+    uint64_t exits = vm_count_exits(b->exits) * p->cost_exit;
     uint64_t per_thousand = mean_references(b) * p->cost_reference; /* of touches */
     uint64_t walks = b->result.touches / THOUSAND * per_thousand +
                      b->result.touches % THOUSAND * per_thousand / THOUSAND;
@@ -141,11 +134,18 @@ static void print_record(const struct vm *vm)
     console_printf("\"vcpus\": %u, ", vm->settings->cpus);
     if (vm->settings->paging == PAGING_COMPOUND)
         console_printf("\"policy\": \"%s\", ", policy_name(vm->settings->policy.kind));
-    console_printf("\"ops\": %llu, \"ticks\": %llu, \"exits\": %llu, \"exits_by\": ",
-                   (ull)b->result.ops, (ull)b->result.ticks, (ull)total(b->exits));
+    console_printf("\"ops\": %llu, \"ticks\": %llu, \"host_ticks\": ", (ull)b->result.ops,
+                   (ull)b->result.ticks);
+    if (vm->settings->paging == PAGING_NATIVE)
+        console_printf("null, "); /* nothing exits */
+    else
+        console_printf("%llu, ", (ull)b->host_ticks);
+    console_printf("\"exits\": %llu, \"exits_by\": ", (ull)vm_count_exits(b->exits));
     vm_print_exits(b->exits);
     print_fraction("walk_refs", hundredths(b->walk_references, b->walks), CENTS, b->walks > 0);
     print_paging(vm);
+    console_printf(", ");
+    pmu_print_fields(arch_pmu(), &b->pmu);
     console_printf(", \"walks_audited\": %llu, \"ok\": %s}\n", (ull)b->walks,
                    b->result.ok ? "true" : "false");
 }
@@ -190,20 +190,25 @@ static void keep_row(const struct vm *vm)
         .ok = b->result.ok != 0,
         .ops = b->result.ops,
         .ticks_per_op = hundredths(b->result.ticks, b->result.ops),
-        .exits_per_op = hundredths(total(b->exits), b->result.ops),
+        .exits_per_op = hundredths(vm_count_exits(b->exits), b->result.ops),
         .references = hundredths(b->walk_references, b->walks),
         .cost_known = cost_is_known(b),
         .cost = modelled_cost(vm) / CENTS,
+        .pmu = b->pmu,
     };
     memcpy(row->name, b->name, sizeof(row->name));
     find_top(row, b->exits, b->result.ops);
 }
 
-/* What the compound page table did between BEGIN and now. */
+/* What the counters and the compound page table did between BEGIN and now. */
 static void end_counting(struct vm *vm)
 {
     struct bench *b = &vm->bench;
+    struct pmu_reading pmu_end;
 
+    b->host_ticks = vm->vcpu.host_ticks - b->host_ticks;
+    arch_pmu_read(&pmu_end);
+    pmu_between(arch_pmu(), &b->pmu_begin, &pmu_end, &b->pmu);
     bench_sample(&vm->vcpu);
     if (!vm->paging.cpt)
         return;
@@ -285,6 +290,9 @@ uint64_t bench_begin(struct vcpu *vcpu, const char *name, enum tf_phase phase)
     /* BEGIN itself is counted already, END is not yet when it looks: neither is in the difference.
      */
     memcpy(b->exits, vcpu->exits, sizeof(vcpu->exits));
+    b->look_due = true;
+    vcpu->until_look = 1;
+    arch_pmu_read(&b->pmu_begin);
     return 0;
 }
 
@@ -302,6 +310,16 @@ uint64_t bench_end(struct vcpu *vcpu, const struct tf_bench_result *result)
     b->watches = 0;
     b->state = BENCH_ENDED;
     return 0;
+}
+
+void bench_look(struct vcpu *vcpu)
+{
+    struct bench *b = &vcpu->vm->bench;
+
+    if (!b->look_due)
+        return;
+    b->look_due = false;
+    b->host_ticks = vcpu->host_ticks;
 }
 
 static bool range_is_good(gva_t from, uint64_t bytes, uint64_t step)
@@ -447,6 +465,28 @@ static void print_row(const struct row *row)
     console_printf("%s\n", line);
 }
 
+/* The same rows by the processor's counters, which ran in the guest alone. */
+static void print_counters(void)
+{
+    const struct pmu *pmu = arch_pmu();
+    char label[TABLE_WIDTH + 1] = "";
+
+    if (pmu->count == 0) {
+        console_printf("performance counters: %s\n\n", pmu->why.text);
+        return;
+    }
+    append(label, "%-19s %-6s %-8s %-3s", "benchmark", "phase", "paging", "ept");
+    pmu_print_head(label);
+    for (unsigned i = 0; i < row_count; i++) {
+        label[0] = '\0';
+        append(label, "%-19s %-6s %-8s %-3s", rows[i].name, phase_name(rows[i].phase),
+               rows[i].paging, rows[i].ept_page);
+        pmu_print_row(pmu, &rows[i].pmu, label, rows[i].ops);
+    }
+    pmu_print_events(pmu);
+    console_printf("\n");
+}
+
 void bench_print_table(void)
 {
     if (row_count == 0)
@@ -459,6 +499,7 @@ void bench_print_table(void)
     if (rows_lost)
         console_printf("... and %u more records, which the table has no room for\n", rows_lost);
     console_printf("\n");
+    print_counters();
 }
 
 bool bench_any_failed(void)

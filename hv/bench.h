@@ -9,6 +9,7 @@
 
 #include "hv/guest_abi.h"
 #include "hv/paging/compound.h"
+#include "hv/pmu.h"
 #include "hv/types.h"
 
 struct vm;
@@ -34,6 +35,10 @@ struct bench {
     uint64_t walk_references;
     struct cpt_stats paging;  /* at BEGIN, then the difference */
     struct cpt_counts counts; /* at END */
+    bool look_due;            /* the exit of BEGIN is not behind us yet */
+    uint64_t host_ticks;      /* of the virtual processor after that exit, then the difference */
+    struct pmu_reading pmu_begin;
+    struct pmu_counts pmu; /* between BEGIN and END */
     /* Ranges that are sampled while the benchmark runs, and the samples so far, weighted by time.
      */
     struct {
@@ -61,6 +66,9 @@ uint64_t bench_watch(struct vcpu *vcpu, gva_t from, uint64_t bytes, uint64_t ste
 
 /* The time since the last sample goes to what that one found; take the next one. */
 void bench_sample(struct vcpu *vcpu);
+
+/* At the first exit after BENCH_BEGIN, or later: what comes from now on counts. */
+void bench_look(struct vcpu *vcpu);
 
 /* Print the table of all records so far. */
 void bench_print_table(void);

@@ -85,6 +85,7 @@ static const char *const feature_names[] = {
     [FEATURE_SMAP] = "smap",
     [FEATURE_X2APIC] = "x2apic",
     [FEATURE_EPT] = "ept",
+    [FEATURE_PMU] = "pmu",
 };
 _Static_assert(ARRAY_SIZE(feature_names) == FEATURE_COUNT, "a name for each feature");
 

@@ -61,6 +61,7 @@ enum feature {
     FEATURE_SMAP,
     FEATURE_X2APIC,
     FEATURE_EPT,
+    FEATURE_PMU, /* the hypervisor's own use of performance counters */
     FEATURE_COUNT
 };
 

@@ -111,6 +111,15 @@ void vm_print_ept_page(const struct vm_settings *s)
         console_printf("\"ept_page\": \"%s\", ", page_size_name(s->ept_page));
 }
 
+uint64_t vm_count_exits(const uint64_t *exits)
+{
+    uint64_t sum = 0;
+
+    for (unsigned i = 0; i < EXIT_REASONS_MAX; i++)
+        sum += exits[i];
+    return sum;
+}
+
 static void print_stats(const struct vm *vm)
 {
     const struct vm_settings *s = vm->settings;
@@ -121,7 +130,8 @@ static void print_stats(const struct vm *vm)
     console_printf("\"memory\": %llu, \"vcpus\": %u, \"ticks\": %llu, \"ticks_per_second\": %llu, ",
                    (unsigned long long)s->memory, s->cpus, (unsigned long long)vm->ticks,
                    (unsigned long long)time_hz());
-    console_printf("\"exits\": %llu, \"exits_by\": ", (unsigned long long)vm->vcpu.exit_count);
+    console_printf("\"exits\": %llu, \"exits_by\": ",
+                   (unsigned long long)vm_count_exits(vm->vcpu.exits));
     vm_print_exits(vm->vcpu.exits);
     guest_paging_print_json(vm);
     console_printf("}\n");

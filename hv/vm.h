@@ -38,8 +38,10 @@ struct vcpu {
     struct vm *vm;
     struct arch_vcpu *arch;
     unsigned index;
-    struct cpt_cpu cpt; /* with paging = shadow or compound */
-    uint64_t exit_count;
+    struct cpt_cpu cpt;  /* with paging = shadow or compound */
+    uint32_t until_look; /* exits until the time limit is looked at again */
+    uint32_t exited;     /* TSC, low half, when the present exit's handling began */
+    uint64_t host_ticks; /* TSC ticks of handling exits so far, the present one left out */
     uint64_t exits[EXIT_REASONS_MAX]; /* by reason; counted before the handler runs */
 };
 _Static_assert(offsetof(struct vcpu, gpr) == 0, "vmentry.S relies on it");
@@ -88,6 +90,9 @@ void vm_check_devices(struct vm *vm);
 
 /* Print the member ept_page of a JSON object, and a comma: null where there is no EPT. */
 void vm_print_ept_page(const struct vm_settings *s);
+
+/* The sum of EXIT_REASONS_MAX counters. */
+uint64_t vm_count_exits(const uint64_t *exits);
 
 /* Print EXIT_REASONS_MAX counters as a JSON object, by the reasons' names, without those that are
  * 0. */

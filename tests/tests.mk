@@ -14,6 +14,7 @@ devices_SOURCES  := hv/dev/pio.c hv/dev/uart.c
 walk_SOURCES     := hv/paging/walk.c
 trace_SOURCES    := hv/paging/trace.c
 acpi_SOURCES     := drivers/acpi.c
+pmu_SOURCES      := hv/pmu.c hv/pmu_text.c hv/why.c
 screen_SOURCES   := drivers/screen.c drivers/font.c drivers/font_data.S
 decode_SOURCES   := arch/x86_64/decode.c
 emulate_SOURCES  := arch/x86_64/decode.c arch/x86_64/emulate.c

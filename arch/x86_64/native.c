@@ -13,6 +13,7 @@
 #include "arch/x86_64/descriptors.h"
 #include "arch/x86_64/guest_cpu.h"
 #include "arch/x86_64/memory.h"
+#include "arch/x86_64/pmu.h"
 #include "arch/x86_64/vcpu.h"
 #include "hv/arch.h"
 #include "hv/dev/pio.h"
@@ -148,7 +149,9 @@ void arch_native_run(struct vm *vm, const struct entry_state *entry)
     set_guest_part(entry);
     wrmsr(MSR_EFER, efer | EFER_SCE | EFER_NXE);
     wrmsr(MSR_PAT, PAT_DEFAULT);
+    pmu_let_run(true);
     ((void (*)(struct native_page *))enter)(page);
+    pmu_let_run(false);
     wrmsr(MSR_PAT, pat);
     wrmsr(MSR_EFER, efer);
 }

@@ -11,6 +11,7 @@
 #include "arch/x86_64/guest_cpu.h"
 #include "arch/x86_64/memory.h"
 #include "arch/x86_64/panic.h"
+#include "arch/x86_64/pmu.h"
 #include "arch/x86_64/selftest.h"
 #include "arch/x86_64/symbols.h"
 #include "arch/x86_64/vcpu.h"
@@ -227,6 +228,7 @@ static void main_on_own_stack(void)
     memory_protect(wants(FEATURE_SMEP), wants(FEATURE_SMAP));
     apic_init(wants(FEATURE_X2APIC));
     switch_vmx_on();
+    pmu_start(wants(FEATURE_PMU));
     selftest_run(settings.self_test);
     bool all_well = vm_run_all(&settings, &modules);
     bench_print_table();

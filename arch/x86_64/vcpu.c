@@ -8,6 +8,7 @@
 #include "arch/x86_64/descriptors.h"
 #include "arch/x86_64/exit.h"
 #include "arch/x86_64/guest_cpu.h"
+#include "arch/x86_64/pmu.h"
 #include "arch/x86_64/timer.h"
 #include "hv/arch.h"
 #include "hv/memory.h"
@@ -125,6 +126,7 @@ static void set_controls(const struct vm *vm)
         vmwrite(VMCS_TSC_OFFSET, 0);
     if (vmx.vpid)
         vmwrite(VMCS_VPID, vm->arch->vpid);
+    pmu_set_vmcs();
 }
 
 static void set_segment(enum vmcs_segment segment, uint16_t selector, uint64_t base, uint32_t limit,
@@ -305,6 +307,7 @@ void arch_vcpu_run(struct vcpu *vcpu)
     set_host_state(); /* CR4 may have gained bits */
     if (vcpu->vm->paging.cpt)
         paging_registers_changed(vcpu, guest_cr3(vcpu));
+    vcpu->until_look = 1;
     arch->least_gap = ~0ull;
     arch->entered = time_now();
     timer_start(vcpu->vm);

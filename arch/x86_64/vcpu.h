@@ -129,10 +129,10 @@ void paging_invalidated(struct vcpu *vcpu);
 /* An interval has ended, or a forced change may be due. */
 void paging_tick(struct vcpu *vcpu);
 
-/* At the begin and the end of every exit: the guest's time, and what is due. */
-static inline void paging_begin_exit(struct vcpu *vcpu)
+/* At the begin and the end of every exit, `now` by the TSC: the guest's time, and what is due. */
+static inline void paging_begin_exit(struct vcpu *vcpu, uint64_t now)
 {
-    uint64_t gap = rdtsc() - vcpu->arch->entered;
+    uint64_t gap = now - vcpu->arch->entered;
 
     if (gap < vcpu->arch->least_gap)
         vcpu->arch->least_gap = gap;
@@ -140,11 +140,11 @@ static inline void paging_begin_exit(struct vcpu *vcpu)
     vcpu->vm->paging.trace.time = vcpu->arch->guest_ticks;
 }
 
-static inline void paging_end_exit(struct vcpu *vcpu)
+static inline uint64_t paging_end_exit(struct vcpu *vcpu)
 {
     if (vcpu->arch->guest_ticks >= vcpu->arch->next_look)
         paging_tick(vcpu);
-    vcpu->arch->entered = rdtsc();
+    return vcpu->arch->entered = rdtsc();
 }
 
 /* Set the VMCS's controls, for the state of the walks and a step. */
@@ -172,7 +172,8 @@ void context_save(struct guest_context *context);
 /* vmentry.S: run until vmx_handle_exit says to leave (true), or VM entry fails (false). */
 bool vmx_run(struct vcpu *vcpu, bool launched);
 
-/* exit.c: called by vmentry.S after each exit. False: leave vmx_run. */
-bool vmx_handle_exit(struct vcpu *vcpu);
+/* exit.c: called by vmentry.S after each exit. vm->end: 0 (VM_RUNNING) resumes, else vmx_run is
+ * left. */
+enum vm_end vmx_handle_exit(struct vcpu *vcpu);
 
 #endif

@@ -23,6 +23,8 @@ enum vmcs_field {
     VMCS_HOST_TR_SELECTOR = 0x0c0c,
     /* 64-bit */
     VMCS_MSR_BITMAP = 0x2004,
+    VMCS_EXIT_MSR_LOAD_ADDRESS = 0x2008,
+    VMCS_ENTRY_MSR_LOAD_ADDRESS = 0x200a,
     VMCS_TSC_OFFSET = 0x2010,
     VMCS_EPT_POINTER = 0x201a,
     VMCS_GUEST_PHYSICAL_ADDRESS = 0x2400,
@@ -30,9 +32,11 @@ enum vmcs_field {
     VMCS_GUEST_DEBUGCTL = 0x2802,
     VMCS_GUEST_PAT = 0x2804,
     VMCS_GUEST_EFER = 0x2806,
+    VMCS_GUEST_PERF_GLOBAL_CTRL = 0x2808,
     VMCS_GUEST_PDPTE0 = 0x280a, /* then 1, 2, 3 at steps of 2 */
     VMCS_HOST_PAT = 0x2c00,
     VMCS_HOST_EFER = 0x2c02,
+    VMCS_HOST_PERF_GLOBAL_CTRL = 0x2c04,
     /* 32-bit */
     VMCS_PIN_CONTROLS = 0x4000,
     VMCS_PROC_CONTROLS = 0x4002,
@@ -142,6 +146,7 @@ enum vmcs_segment { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS, SEG_LDTR, SE
 /* VM-exit controls, table 25-13 */
 #define EXIT_SAVE_DEBUG            (1u << 2)
 #define EXIT_HOST_64BIT            (1u << 9)
+#define EXIT_LOAD_PERF_GLOBAL_CTRL (1u << 12)
 #define EXIT_ACKNOWLEDGE_INTERRUPT (1u << 15)
 #define EXIT_SAVE_PAT              (1u << 18)
 #define EXIT_LOAD_PAT              (1u << 19)
@@ -149,10 +154,11 @@ enum vmcs_segment { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS, SEG_LDTR, SE
 #define EXIT_LOAD_EFER             (1u << 21)
 
 /* VM-entry controls, table 25-15 */
-#define ENTRY_LOAD_DEBUG (1u << 2)
-#define ENTRY_IA32E      (1u << 9)
-#define ENTRY_LOAD_PAT   (1u << 14)
-#define ENTRY_LOAD_EFER  (1u << 15)
+#define ENTRY_LOAD_DEBUG            (1u << 2)
+#define ENTRY_IA32E                 (1u << 9)
+#define ENTRY_LOAD_PERF_GLOBAL_CTRL (1u << 13)
+#define ENTRY_LOAD_PAT              (1u << 14)
+#define ENTRY_LOAD_EFER             (1u << 15)
 
 /* Segment access rights, table 25-2: type 3:0, S 4, DPL 6:5, P 7, AVL 12, L 13, D/B 14, G 15 */
 #define ACCESS_CODE64   0xa09bu /* execute, read, accessed; S; P; L; G */

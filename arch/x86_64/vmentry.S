@@ -96,8 +96,8 @@ vmx_exit:
         leaq    48(%rsp), %rbp          /* vmx_run's frame, for back traces */
         call    vmx_handle_exit
         movq    (%rsp), %rdi
-        testb   %al, %al
-        jz      vmx_leave
+        testl   %eax, %eax              /* VM_RUNNING? */
+        jnz     vmx_leave
         load_guest
         vmresume
         /* Falls through: only a failed entry comes here. */

@@ -142,6 +142,8 @@ static bool choose_controls(uint64_t without, struct why *why)
     uint64_t basic = rdmsr(MSR_VMX_BASIC);
     bool precise = (basic & BASIC_TRUE_CONTROLS) != 0;
     uint64_t proc_capability = rdmsr(precise ? MSR_VMX_TRUE_PROC : MSR_VMX_PROC);
+    uint64_t exit_capability = rdmsr(precise ? MSR_VMX_TRUE_EXIT : MSR_VMX_EXIT);
+    uint64_t entry_capability = rdmsr(precise ? MSR_VMX_TRUE_ENTRY : MSR_VMX_ENTRY);
     uint32_t pin_masked = masked_bit(without, FEATURE_PREEMPTION_TIMER, PIN_PREEMPTION_TIMER);
     uint32_t proc2_masked =
         masked_bit(without, FEATURE_VPID, PROC2_VPID) |
@@ -156,10 +158,8 @@ static bool choose_controls(uint64_t without, struct why *why)
         !choose(proc_controls, ARRAY_SIZE(proc_controls), proc_capability, 0, &vmx.proc, why) ||
         !choose(proc2_controls, ARRAY_SIZE(proc2_controls), rdmsr(MSR_VMX_PROC2), proc2_masked,
                 &vmx.proc2, why) ||
-        !choose(exit_controls, ARRAY_SIZE(exit_controls),
-                rdmsr(precise ? MSR_VMX_TRUE_EXIT : MSR_VMX_EXIT), 0, &vmx.exit, why) ||
-        !choose(entry_controls, ARRAY_SIZE(entry_controls),
-                rdmsr(precise ? MSR_VMX_TRUE_ENTRY : MSR_VMX_ENTRY), 0, &vmx.entry, why))
+        !choose(exit_controls, ARRAY_SIZE(exit_controls), exit_capability, 0, &vmx.exit, why) ||
+        !choose(entry_controls, ARRAY_SIZE(entry_controls), entry_capability, 0, &vmx.entry, why))
         return false;
 
     vmx.preemption_timer = (vmx.pin & PIN_PREEMPTION_TIMER) != 0;
@@ -171,6 +171,8 @@ static bool choose_controls(uint64_t without, struct why *why)
     vmx.unrestricted_guest = (vmx.proc2 & PROC2_UNRESTRICTED_GUEST) != 0;
     vmx.rdtscp = (vmx.proc2 & PROC2_RDTSCP) != 0;
     vmx.invpcid = (vmx.proc2 & PROC2_INVPCID) != 0;
+    vmx.perf_global_ctrl = (exit_capability >> 32 & EXIT_LOAD_PERF_GLOBAL_CTRL) &&
+                           (entry_capability >> 32 & ENTRY_LOAD_PERF_GLOBAL_CTRL);
     vmx.cr3_exits = (vmx.proc & (PROC_CR3_LOAD | PROC_CR3_STORE)) != 0;
     vmx.invlpg_exits = (proc_capability >> 32 & PROC_INVLPG) != 0;
     vmx.monitor_trap_flag = (proc_capability >> 32 & PROC_MONITOR_TRAP_FLAG) &&
@@ -222,6 +224,15 @@ bool vmx_init(uint64_t without, struct why *why)
     vmx.cr0_may_be_1 = rdmsr(MSR_VMX_CR0_FIXED1);
     vmx.cr4_must_be_1 = rdmsr(MSR_VMX_CR4_FIXED0);
     vmx.cr4_may_be_1 = rdmsr(MSR_VMX_CR4_FIXED1);
+    return true;
+}
+
+bool vmx_load_perf_global_ctrl(void)
+{
+    if (!vmx.perf_global_ctrl)
+        return false;
+    vmx.exit |= EXIT_LOAD_PERF_GLOBAL_CTRL;
+    vmx.entry |= ENTRY_LOAD_PERF_GLOBAL_CTRL;
     return true;
 }
 

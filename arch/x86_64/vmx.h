@@ -34,6 +34,7 @@ struct vmx {
     bool invlpg_exits;      /* INVLPG can be made to exit */
     bool string_io_info;
     bool rdtscp, invpcid;
+    bool perf_global_ctrl;           /* entries and exits can load IA32_PERF_GLOBAL_CTRL */
     unsigned preemption_timer_shift; /* it counts TSC >> shift */
     unsigned max_ept_leaf;           /* level: 1, 2 or 3 */
     enum invept_type invept;
@@ -45,7 +46,7 @@ struct vmx {
     uint64_t cr4_must_be_1, cr4_may_be_1;
 };
 
-/* Filled by vmx_init; constant after. */
+/* Filled by vmx_init; constant once VMs run. */
 extern struct vmx vmx;
 
 /*
@@ -54,6 +55,10 @@ extern struct vmx vmx;
  * here.
  */
 bool vmx_init(uint64_t without, struct why *why);
+
+/* Have entries and exits of all VMCSs load IA32_PERF_GLOBAL_CTRL from their fields. False where the
+ * processor cannot. */
+bool vmx_load_perf_global_ctrl(void);
 
 /* Enter VMX operation on this processor, if it is not in it. False when the firmware locked VT-x
  * off or VMXON fails. */

@@ -39,7 +39,11 @@ uint64_t check_msrs(void)
 {
     static const uint32_t kept[] = {MSR_STAR,    MSR_LSTAR,   MSR_CSTAR,         MSR_FMASK,
                                     MSR_FS_BASE, MSR_GS_BASE, MSR_KERNEL_GS_BASE};
-    static const uint32_t unknown[] = {0x1, 0x480, 0x12345, 0xc0000200, 0xc0010117, 0xffffffff};
+    /* Performance counters among them: IA32_PMC0, IA32_PERFEVTSEL0, IA32_FIXED_CTR0,
+     * IA32_PERF_CAPABILITIES, IA32_FIXED_CTR_CTRL, IA32_PERF_GLOBAL_CTRL, IA32_A_PMC0 */
+    static const uint32_t unknown[] = {0x1,        0x480, 0x12345, 0xc0000200, 0xc0010117,
+                                       0xffffffff, 0xc1,  0x186,   0x309,      0x345,
+                                       0x38d,      0x38f, 0x4c1};
     uint64_t cases = 0;
 
     for (unsigned i = 0; i < sizeof(kept) / sizeof(kept[0]); i++) {
@@ -57,6 +61,9 @@ uint64_t check_msrs(void)
         msr_must_fault(unknown[i], 0);
         cases += 2;
     }
+    struct cpuid_result counters = cpuid(0xa, 0);
+    CHECK_EQ(counters.eax | counters.ebx | counters.ecx | counters.edx, 0, "CPUID leaf 0xa");
+    cases++;
     uint64_t efer = rdmsr(MSR_EFER);
     msr_must_fault(MSR_EFER, efer | 1ull << 1);
     msr_must_fault(MSR_EFER, efer | 1ull << 63);

@@ -93,9 +93,24 @@ def suite_ends(seen):
     return results, bench
 
 
+def no_counters(seen, reason):
+    """No number where nothing counts, and the reason with each record and below the table."""
+    records = seen.records("bench")
+    good = records and all(r["pmu"] is None and reason in r["pmu_reason"] for r in records)
+    lines = seen.text().count(f"performance counters: {reason}")
+    return [expect("no record has performance counters, and all say why", good,
+                   f"they have {[(r.get('pmu'), r.get('pmu_reason')) for r in records[:3]]}"),
+            expect("the start and the table say so too", lines == 2, f"{lines} lines do")]
+
+
+# Bochs enumerates counters that stand still.
+NO_COUNTERS = "not available on this processor (CPUID leaf 0xa: version "
+
+
 def check_suite(page):
     def check(seen):
         results, bench = suite_ends(seen)
+        results += no_counters(seen, NO_COUNTERS)
         references = bench.get(("touch", "steady"), {}).get("walk_refs")
         results.append(expect(f"a walk takes {WALK_REFERENCES[page]} references",
                               references == WALK_REFERENCES[page], f"audited: {references}"))
@@ -121,6 +136,8 @@ def check_shadow(seen):
                           churn.get("exits_by", {}).get("invlpg", 0) >= churn.get("ops", 1) and
                           churn.get("pt_writes_trapped", 1) == 0, f"churn: {churn}"))
     results.append(out_of_sync(bench))
+    results.append(expect("handling exits takes a part of churn's time",
+                          0 < churn.get("host_ticks", 0) < churn.get("ticks", 0), f"churn: {churn}"))
     return results
 
 
@@ -245,8 +262,11 @@ def round_trips(bench):
         results.append(expect(f"{name}: at most {most} instructions", r and cost <= most, f"it takes {cost}"))
         results.append(expect(f"{name}: one exit an operation", r and r["exits_by"] == {reason: r["ops"]},
                               f"exits: {r and r['exits_by']}"))
+        host = r["host_ticks"] / r["ops"] if r else None
+        results.append(expect(f"{name}: handling is a part of it", r and 0 < host < cost, f"{host} of {cost}"))
     cr3 = bench.get(("exits.cr3_load", "steady"), {})
-    results.append(expect("exits.cr3_load: no exit", cr3.get("exits") == 0, f"exits: {cr3.get('exits_by')}"))
+    results.append(expect("exits.cr3_load: no exit, no host_ticks", cr3.get("exits") == 0 and cr3.get("host_ticks") == 0,
+                          f"exits: {cr3.get('exits_by')}, host_ticks: {cr3.get('host_ticks')}"))
     return results
 
 
@@ -435,7 +455,7 @@ def check_older(*phrases, unrestricted=True):
     return check
 
 
-FALL_BACKS = "vpid preemption_timer unrestricted_guest 1g_pages 2m_pages monitor_trap_flag smep smap x2apic"
+FALL_BACKS = "vpid preemption_timer unrestricted_guest 1g_pages 2m_pages monitor_trap_flag smep smap x2apic pmu"
 
 
 def check_fall_backs(seen):
@@ -443,6 +463,7 @@ def check_fall_backs(seen):
     results = check_older(*(f"settings: without {f}" for f in FALL_BACKS.split()), "SMEP off, SMAP off", "apic: xAPIC",
                           "EPT pages up to 4k", unrestricted=False)(seen)
     stats = next((s for s in seen.records("stats") if s["vm"] == "checks"), {"exits_by": {}})
+    results += no_counters(seen, "not used: the settings do without")
     interrupts = stats["exits_by"].get("external_interrupt", 0)
     return results + [expect("the local APIC's timer interrupts a guest", interrupts > 100, f"{interrupts} times")]
 
