@@ -23,15 +23,15 @@ def steady_of(records):
     return found
 
 
-def cycles_column(record):
-    if record.get("cycles") is None:
-        return "n/a"
-    return number(record["cycles"] / record["ops"])
+def measured(count, ops):
+    """Of what the processor counts: "n/a" where it does not."""
+    return "n/a" if count is None else number(count / ops)
 
 
 def steady(records, costs):
     """Each benchmark in its usual size, a line for each way of paging."""
-    rows = ["benchmark            paging   ept  instructions/op     exits/op   refs  modelled/op  over native  cycles/op"]
+    rows = ["benchmark            paging   ept  instructions/op     exits/op   refs  modelled/op  over native  "
+            "handling/op  cycles/op  walk cycles  TLB misses"]
     found = steady_of(records)
     usual = {}
     for bench, size, _, _ in found:
@@ -43,11 +43,16 @@ def steady(records, costs):
         native = found.get((bench, size, "native", None))
         over = model.overhead(parts, costs.cycles(native) if native else None)
         instructions = r["instructions"] / r["ops"] if r["instructions"] is not None else None
+        handling = r["host_ticks"] / r["ops"] if r.get("host_ticks") is not None else None
+        pmu = r.get("pmu") or {}
         rows.append(f"{bench:20} {paging:8} {page or NOT_THERE:4} {number(instructions):>15} "
                     f"{number(r['exits'] / r['ops'], 3):>12} {number(model.references_of(r)):>6} "
-                    f"{number(parts.total, 0):>12} {percent(over):>12} {cycles_column(r):>10}")
+                    f"{number(parts.total, 0):>12} {percent(over):>12} "
+                    f"{number(handling):>12} {measured(r['cycles'], r['ops']):>10} "
+                    f"{measured(pmu.get('walk_cycles'), r['ops']):>12} {measured(pmu.get('tlb_misses'), r['ops']):>11}")
     if any(r.get("machine") == "bochs" for r in records):
-        rows.append("cycles: not available on Bochs, an emulator; instructions are of guest and hypervisor together")
+        rows.append("cycles, walk cycles, TLB misses: not available on Bochs, an emulator; instructions are of guest and hypervisor "
+                    "together, handling (of exits) is the hypervisor's part")
     return "\n".join(rows)
 
 

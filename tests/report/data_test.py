@@ -11,7 +11,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
 from checks import DATA, ROOT, equal, expect, raises, run, tests_of  # noqa: E402
-from twofold import model, page, regions, results  # noqa: E402
+from twofold import model, page, regions, results, table  # noqa: E402
 
 SYNTHETIC = DATA / "synthetic"
 MIB_2 = 1 << 21
@@ -95,6 +95,20 @@ def test_cycles_are_not_taken_for_instructions():
         return page.gather(path.parent, model.load(), model.load_all(), {})["bench"]
 
     equal([(r["model"], r["relative"]) for r in in_file(GOOD, on_hardware)], [(None, None)])
+
+
+def test_counters_stand_in_the_table():
+    record = {"bench": "a", "size": 1, "phase": "steady", "paging": "nested", "ept_page": "2m", "ops": 4, "exits": 2, "touches": 4,
+              "walk_refs": 19.0, "ok": True}
+    emulated = {**record, "machine": "bochs", "instructions": 40, "ticks": 40, "cycles": None, "host_ticks": 10, "pmu": None}
+    real = {**record, "machine": "hardware", "instructions": None, "ticks": 50, "cycles": 50, "host_ticks": 12,
+            "pmu": {"walk_cycles": 22, "tlb_misses": 6}}
+    head, line, note = table.steady([emulated], model.load()).splitlines()
+    equal(line.split()[-4:], ["2.50", "n/a", "n/a", "n/a"])
+    expect(note.startswith("cycles, walk cycles, TLB misses: not available on Bochs"), note)
+    head, line = table.steady([real], model.load()).splitlines()
+    equal(line.split()[-4:], ["3.00", "12.50", "5.50", "1.50"])
+    equal(len(head), len(line), "the columns' ends")
 
 
 def test_break_evens_are_exact():
