@@ -156,7 +156,8 @@ def check_compound(seen):
     results.append(expect("touch: no exits", exits_but_the_timer(touch) <= touch.get("ops", 0) / 1000,
                           f"exits: {touch.get('exits_by')}"))
     churn = steady.get("churn", {})
-    results.append(expect("churn: no more exits than nested", exits_but_the_timer(churn) <= churn.get("ops", 0) / 1000,
+    # Each try to take the region back costs some 45 exits; tries get rarer and rarer.
+    results.append(expect("churn: hardly an exit", exits_but_the_timer(churn) <= churn.get("ops", 0) / 500,
                           f"exits: {churn.get('exits_by')}"))
     mixed = steady.get("mixed", {})
     share = mixed.get("walks_by", {})
