@@ -9,9 +9,10 @@
 #include "guest-tests/lib/lib.h"
 
 #define BASE_2M (TEST_BASE + 16 * PAGE_1G)
-#define BASE_1G (TEST_BASE + 32 * PAGE_1G) /* guest-physical 0 to 1 GiB once more */
+#define BASE_1G (TEST_BASE + 32 * PAGE_1G) /* the run's GiB of guest-physical memory once more */
 
 static uint64_t pages, large, run;
+static uint64_t run_1g; /* the run by the 1-GiB pages */
 static bool with_1g;
 
 static void build(void)
@@ -29,9 +30,11 @@ static void build(void)
         space_map(root, TEST_BASE + i * PAGE, frame, PTE_W);
     }
     with_1g = has_1g_pages();
-    if (with_1g)
-        *space_entry(root, BASE_1G, 3) = PTE_P | PTE_W | PTE_PS;
-    else
+    uint64_t first = run & ~(PAGE_1G - 1);
+    run_1g = BASE_1G + (run - first);
+    for (uint64_t at = first; with_1g && at < run + large * PAGE_2M; at += PAGE_1G)
+        *space_entry(root, BASE_1G + (at - first), 3) = at | PTE_P | PTE_W | PTE_PS;
+    if (!with_1g)
         print("no 1-GiB pages on this processor: left out\n");
 }
 
@@ -51,7 +54,7 @@ static void touch(uint64_t ops)
         expect("2-MiB", i, BASE_2M + i * PAGE);
         expect("4-KiB", j, TEST_BASE + j * PAGE);
         if (with_1g)
-            expect("1-GiB", i, BASE_1G + run + i * PAGE);
+            expect("1-GiB", i, run_1g + i * PAGE);
     }
 }
 
@@ -60,14 +63,14 @@ static void phase(enum tf_phase phase, uint64_t ops)
     bench_watch(TEST_BASE, pages * PAGE, PAGE);
     bench_watch(BASE_2M, large * PAGE_2M, PAGE_2M);
     if (with_1g)
-        bench_watch(BASE_1G + run, large * PAGE_2M, PAGE_2M);
+        bench_watch(run_1g, large * PAGE_2M, PAGE_2M);
     bench_begin("huge", phase);
     touch(ops);
     bench_end(with_1g ? ops : ops / 3 * 2);
     bench_audit(TEST_BASE, pages * PAGE, PAGE);
     bench_audit(BASE_2M, large * PAGE_2M, PAGE_2M);
     if (with_1g)
-        bench_audit(BASE_1G + run, large * PAGE_2M, PAGE_2M);
+        bench_audit(run_1g, large * PAGE_2M, PAGE_2M);
 }
 
 /* The walks of one kind of page, with one read of each. */
@@ -100,5 +103,5 @@ void guest_main(void)
     audit_kind("huge.4k", TEST_BASE, pages * PAGE, PAGE);
     audit_kind("huge.2m", BASE_2M, large * PAGE_2M, PAGE_2M);
     if (with_1g)
-        audit_kind("huge.1g", BASE_1G + run, large * PAGE_2M, PAGE_2M);
+        audit_kind("huge.1g", run_1g, large * PAGE_2M, PAGE_2M);
 }

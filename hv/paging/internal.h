@@ -135,7 +135,7 @@ struct root {
     uint64_t node_epoch[CPT_FORMATS]; /* interval in which it was last walked by */
     uint64_t used;                    /* interval of the last load */
     uint64_t age;
-    uint64_t ran, loads; /* recent: halved at each interval's end; these too: */
+    uint64_t ran, loads; /* recent: they fade at each interval's end; these too: */
     uint64_t misses, updates, exits;
     uint64_t walk_ticks;             /* between two misses, of the recent past; 0: nobody counts */
     uint64_t state_since;            /* clock_of() */

@@ -25,6 +25,7 @@ struct policy {
     bool (*promotes)(const struct policy_settings *s, const struct policy_table *table);
     bool (*promotes_for_use)(const struct policy_settings *s, const struct policy_table *table);
     enum cpt_state (*root_state)(const struct policy_settings *s, const struct policy_root *root);
+    unsigned memory; /* policy_memory */
 };
 
 /* --- static ----------------------------------------------------------------------------------- */
@@ -200,8 +201,10 @@ static enum cpt_state cost_root_state(const struct policy_settings *s,
     return shadow_possible && shadow > 0 ? CPT_SHADOW : CPT_COMPOUND;
 }
 
-/* --- shsp: whole address spaces ----------------------------------------------------------------
- */
+/* --- shsp: whole address spaces --------------------------------------------------------------- */
+
+#define SHORT_MEMORY 1u
+#define SHSP_MEMORY  4u /* a whole address space is not thrown over for one burst */
 
 /* Counted misses and updates where there are counters; else misses are estimated, and updates show
  * in SHADOW only. */
@@ -223,12 +226,13 @@ static enum cpt_state shsp_root_state(const struct policy_settings *s,
 
 static const struct policy policies[POLICY_KINDS] = {
     [POLICY_STATIC] = {"static", static_starts_shadow, static_at_write, never, never,
-                       static_root_state},
+                       static_root_state, SHORT_MEMORY},
     [POLICY_THRESHOLD] = {"threshold", always_starts_shadow, threshold_at_write, threshold_promotes,
-                          never, threshold_root_state},
-    [POLICY_SHSP] = {"shsp", always_starts_shadow, shadow_at_write, never, never, shsp_root_state},
+                          never, threshold_root_state, SHORT_MEMORY},
+    [POLICY_SHSP] = {"shsp", always_starts_shadow, shadow_at_write, never, never, shsp_root_state,
+                     SHSP_MEMORY},
     [POLICY_COST] = {"cost", always_starts_shadow, cost_at_write, threshold_promotes,
-                     cost_promotes_for_use, cost_root_state},
+                     cost_promotes_for_use, cost_root_state, SHORT_MEMORY},
 };
 
 bool policy_starts_shadow(const struct policy_settings *s, unsigned level)
@@ -249,6 +253,11 @@ enum policy_answer policy_at_write(const struct policy_settings *s,
                                    const struct policy_table *table)
 {
     return policies[s->kind].at_write(s, table);
+}
+
+unsigned policy_memory(const struct policy_settings *s)
+{
+    return policies[s->kind].memory;
 }
 
 bool policy_keeps_handling(const struct policy_settings *s)

@@ -94,6 +94,9 @@ uint32_t policy_first_write(const struct policy_settings *s);
 enum policy_answer policy_at_write(const struct policy_settings *s,
                                    const struct policy_table *table);
 
+/* At each interval's end a root's counts lose their 2^n-th part: the n. */
+unsigned policy_memory(const struct policy_settings *s);
+
 /* Whether tables are never promoted nor demoted. */
 bool policy_keeps_handling(const struct policy_settings *s);
 

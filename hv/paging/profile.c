@@ -102,8 +102,15 @@ static void look_at_tables(struct cpt *c)
     c->table[end].nested_next = first;
 }
 
+static uint64_t fade(uint64_t count, unsigned memory)
+{
+    return count - ((count + (1ull << memory) - 1) >> memory);
+}
+
 static void look_at_roots(struct cpt *c)
 {
+    unsigned memory = policy_memory(&c->settings.policy);
+
     for (uint32_t i = 0; i < c->roots_used; i++) {
         struct root *r = &c->root[i];
         if (r->gfn == CPT_FREE_GFN)
@@ -124,11 +131,11 @@ static void look_at_roots(struct cpt *c)
                      c->epoch - r->node_epoch[f] > IDLE_FORMAT_INTERVALS && root_runs(c, r))
                 root_drop_nodes(c, r, (enum cpt_format)f);
         }
-        r->ran /= 2;
-        r->loads /= 2;
-        r->misses /= 2;
-        r->updates /= 2;
-        r->exits /= 2;
+        r->ran = fade(r->ran, memory);
+        r->loads = fade(r->loads, memory);
+        r->misses = fade(r->misses, memory);
+        r->updates = fade(r->updates, memory);
+        r->exits = fade(r->exits, memory);
         r->asked_ran = r->ran;
         r->asked_loads = r->loads;
     }
