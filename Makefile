@@ -33,7 +33,7 @@ include guest-tests/guests.mk
 include drivers/font.mk
 include tests/tests.mk
 include tests/walksim/walksim.mk
-include peer/kvm.mk
+include tests/kvm/kvm.mk
 
 # --- the hypervisor -------------------------------------------------------------------------------------
 

@@ -97,7 +97,7 @@ enum tf_phase {
 };
 
 /*
- * The same calls where another monitor runs the guest (peer/): a 4-byte write of the
+ * The same calls where another monitor runs the guest (tests/kvm/): a 4-byte write of the
  * guest-physical address of this structure to TF_PORT_CALL; the guest has mapped it one to one.
  * A monitor that does not know the port forgets the write, and `result` stays as it was.
  */

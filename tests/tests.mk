@@ -21,7 +21,7 @@ emulate_SOURCES  := arch/x86_64/decode.c arch/x86_64/emulate.c
 walksim_SOURCES  := $(filter-out tests/walksim/main.c,$(wildcard tests/walksim/*.c)) $(wildcard hv/paging/*.c)
 decode_LIBS      := -lZydis -lZycore
 oracle_SOURCES   := $(addprefix tests/oracle/,machine.c reference.c program.c) $(wildcard hv/paging/*.c)
-peer_SOURCES     := peer/counters.c peer/record.c hv/loader.c hv/loader_elf64.c hv/loader_multiboot.c hv/module.c \
+peer_SOURCES     := tests/kvm/counters.c tests/kvm/record.c hv/loader.c hv/loader_elf64.c hv/loader_multiboot.c hv/module.c \
                     hv/why.c hv/paging/walk.c
 peer_LIBS        := -I$(BUILD)/kvm
 

@@ -25,10 +25,10 @@ class Run:
         self.way = way
         self.args = args
         self.ept, self.page = WAYS[way]
-        self.name = f"{bench}.{'kvm-ept' if self.ept else 'kvm-shadow'}.{self.page}"  # as peer/init.c makes it
+        self.name = f"{bench}.{'kvm-ept' if self.ept else 'kvm-shadow'}.{self.page}"  # as tests/kvm/init.c makes it
 
     def line(self):
-        """Of /runs, which peer/init.c reads."""
+        """Of /runs, which tests/kvm/init.c reads."""
         return f"{int(self.ept)} {self.page} {MEMORY_MIB} {SECONDS} {self.bench}.elf {self.args}".rstrip()
 
 

@@ -3,7 +3,7 @@
  * What is measured of KVM: its statistics file and the histogram of exits read as documented, and
  * records that hold the difference between BEGIN and END without the calls themselves.
  */
-#include "peer/record.h"
+#include "tests/kvm/record.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -22,7 +22,7 @@
 #include <termios.h>
 #include <unistd.h>
 
-#include "peer/vmm.h"
+#include "tests/kvm/vmm.h"
 
 #define RUNS       "/runs"
 #define MODULES    "/modules/"

@@ -4,7 +4,7 @@
  * needs one, and Twofold's guests have none. RAM is there before the guest starts, as with Twofold;
  * KVM fills EPT or its shadow tables at the first accesses, as it does for everybody.
  */
-#include "peer/vmm.h"
+#include "tests/kvm/vmm.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -23,7 +23,7 @@
 
 #include "hv/dev/pio.h"
 #include "hv/loader.h"
-#include "peer/record.h"
+#include "tests/kvm/record.h"
 
 #define TSS_ADDRESS         0xfffbd000ul /* three pages that KVM needs for real mode, no RAM here */
 #define CPUID_ENTRIES       128u

@@ -9,8 +9,8 @@
 #include "hv/guest_abi.h"
 #include "hv/loader.h"
 #include "hv/paging/walk.h"
-#include "peer/counters.h"
-#include "peer/vmm.h"
+#include "tests/kvm/counters.h"
+#include "tests/kvm/vmm.h"
 
 struct snapshot {
     uint64_t vm[COUNTERS_MAX], vcpu[COUNTERS_MAX];

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* See counters.h. */
-#include "peer/counters.h"
+#include "tests/kvm/counters.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -115,7 +115,7 @@ bool histogram_parse(const char *text, uint64_t hits[REASONS_MAX])
 
 const char *exit_reason_name(unsigned reason)
 {
-    /* Made by peer/kvm.mk from the table in arch/x86_64/exit.c, so that the two cannot differ. */
+    /* Made by kvm.mk from the table in arch/x86_64/exit.c, so that the two cannot differ. */
     static const char *const name[] = {
 #include "exit_names.inc"
     };

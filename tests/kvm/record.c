@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* See record.h. */
-#include "peer/record.h"
+#include "tests/kvm/record.h"
 
 #include <stdio.h>
 #include <stdlib.h>
