@@ -335,7 +335,7 @@ void pmu_switch(const struct pmu *pmu, bool run, struct pmu_writes *writes)
         writes->write[writes->count++] = (struct pmu_msr){PMU_MSR_GLOBAL_CTRL, run ? enabled : 0};
 }
 
-static void let_run(const struct pmu *pmu, const struct pmu_machine *machine, bool run)
+void pmu_let_run(const struct pmu *pmu, const struct pmu_machine *machine, bool run)
 {
     struct pmu_writes writes;
 
@@ -380,9 +380,9 @@ static uint32_t silent_roles(const struct pmu *pmu, const struct pmu_machine *ma
 {
     uint32_t silent = 0;
 
-    let_run(pmu, machine, true);
+    pmu_let_run(pmu, machine, true);
     machine->provoke(machine->context);
-    let_run(pmu, machine, false);
+    pmu_let_run(pmu, machine, false);
     for (unsigned i = 0; i < pmu->count; i++) {
         const struct pmu_counter *c = &pmu->counter[i];
         uint32_t role = ROLE(c->event->role);

@@ -124,7 +124,10 @@ void pmu_init(struct pmu *pmu, const struct pmu_cpuid *cpuid, const struct pmu_m
 /* The MSR writes that let the counters run or stand still: for VM entry and VM exit. */
 void pmu_switch(const struct pmu *pmu, bool run, struct pmu_writes *writes);
 
-/* `now`: TSC. The counters must stand still. */
+/* Do these writes here and now. */
+void pmu_let_run(const struct pmu *pmu, const struct pmu_machine *machine, bool run);
+
+/* `now`: TSC. The counters must stand still, or what is counted meanwhile is told as well. */
 void pmu_read(const struct pmu *pmu, const struct pmu_machine *machine, uint64_t now,
               struct pmu_reading *reading);
 

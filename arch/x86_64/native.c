@@ -149,9 +149,9 @@ void arch_native_run(struct vm *vm, const struct entry_state *entry)
     set_guest_part(entry);
     wrmsr(MSR_EFER, efer | EFER_SCE | EFER_NXE);
     wrmsr(MSR_PAT, PAT_DEFAULT);
-    pmu_let_run(true);
+    pmu_run_native(true);
     ((void (*)(struct native_page *))enter)(page);
-    pmu_let_run(false);
+    pmu_run_native(false);
     wrmsr(MSR_PAT, pat);
     wrmsr(MSR_EFER, efer);
 }

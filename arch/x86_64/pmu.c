@@ -73,7 +73,7 @@ struct msr_area_entry {
 struct msr_areas {
     struct msr_area_entry entry[PMU_GENERAL_MAX], exit[PMU_GENERAL_MAX];
 };
-_Static_assert(sizeof(struct msr_area_entry) == 16, "SDM 3C table 25-15");
+_Static_assert(sizeof(struct msr_area_entry) == 16, "SDM 3C 25.7.2");
 _Static_assert(sizeof(struct msr_areas) <= PAGE_SIZE, "one page holds them");
 
 static struct msr_areas *areas; /* NULL: not used */
@@ -116,12 +116,9 @@ void pmu_set_vmcs(void)
     vmwrite(VMCS_EXIT_MSR_LOAD_COUNT, stop.count);
 }
 
-void pmu_let_run(bool on)
+void pmu_run_native(bool on)
 {
-    const struct pmu_writes *writes = on ? &run : &stop;
-
-    for (unsigned i = 0; pmu.count > 0 && i < writes->count; i++)
-        wrmsr(writes->write[i].msr, writes->write[i].value);
+    pmu_let_run(&pmu, &machine, on);
 }
 
 /* --- the start -------------------------------------------------------------------------------- */

@@ -20,6 +20,6 @@ void pmu_set_vmcs(void);
 
 /* For a native guest, which no entry leads to: switch the counters on, or off. What its calls do in
  * the hypervisor before BEGIN has read and after END will is left out; their way there is not. */
-void pmu_let_run(bool on);
+void pmu_run_native(bool on);
 
 #endif

@@ -203,9 +203,6 @@ static enum cpt_state cost_root_state(const struct policy_settings *s,
 
 /* --- shsp: whole address spaces --------------------------------------------------------------- */
 
-#define SHORT_MEMORY 1u
-#define SHSP_MEMORY  4u /* a whole address space is not thrown over for one burst */
-
 /* Counted misses and updates where there are counters; else misses are estimated, and updates show
  * in SHADOW only. */
 static enum cpt_state shsp_root_state(const struct policy_settings *s,
@@ -224,13 +221,16 @@ static enum cpt_state shsp_root_state(const struct policy_settings *s,
 
 /* --- the table -------------------------------------------------------------------------------- */
 
+#define SHORT_MEMORY 1u /* policy_memory: half goes with each interval, */
+#define LONG_MEMORY  4u /* or a 16th: a whole address space is not thrown over for one burst */
+
 static const struct policy policies[POLICY_KINDS] = {
     [POLICY_STATIC] = {"static", static_starts_shadow, static_at_write, never, never,
                        static_root_state, SHORT_MEMORY},
     [POLICY_THRESHOLD] = {"threshold", always_starts_shadow, threshold_at_write, threshold_promotes,
                           never, threshold_root_state, SHORT_MEMORY},
     [POLICY_SHSP] = {"shsp", always_starts_shadow, shadow_at_write, never, never, shsp_root_state,
-                     SHSP_MEMORY},
+                     LONG_MEMORY},
     [POLICY_COST] = {"cost", always_starts_shadow, cost_at_write, threshold_promotes,
                      cost_promotes_for_use, cost_root_state, SHORT_MEMORY},
 };

@@ -102,6 +102,7 @@ static void look_at_tables(struct cpt *c)
     c->table[end].nested_next = first;
 }
 
+/* Rounded so that it comes to 0. */
 static uint64_t fade(uint64_t count, unsigned memory)
 {
     return count - ((count + (1ull << memory) - 1) >> memory);

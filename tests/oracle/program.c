@@ -20,13 +20,18 @@ static unsigned random_slot(struct chance *chance)
     return slots[below(chance, ARRAY_SIZE(slots))];
 }
 
+/* Where it is narrow, 0 but for one in `others`. */
+static unsigned likely_slot(struct machine *m, bool narrow, unsigned others)
+{
+    return narrow && !one_in(&m->chance, others) ? 0 : random_slot(&m->chance);
+}
+
 static uint64_t random_gva(struct machine *m)
 {
     uint64_t at = 0;
 
     for (unsigned level = m->levels; level >= 1; level--) {
-        bool usual = m->narrow && level > 1 && !one_in(&m->chance, 6);
-        unsigned slot = usual ? 0 : random_slot(&m->chance);
+        unsigned slot = likely_slot(m, m->narrow && level > 1, 6);
         at |= (uint64_t)slot << (PAGE_SHIFT + 9 * (level - 1));
     }
     at |= random_slot(&m->chance) * 8;
@@ -182,7 +187,7 @@ static void check_untouched(struct machine *m)
 static void step_store(struct machine *m, struct step *s)
 {
     unsigned frame = below(&m->chance, HOT_FRAMES);
-    unsigned slot = m->narrow && !one_in(&m->chance, 4) ? 0 : random_slot(&m->chance);
+    unsigned slot = likely_slot(m, m->narrow, 4);
     uint64_t old;
 
     if (m->orderly && !one_in(&m->chance, 4))
