@@ -20,7 +20,7 @@ decode_SOURCES   := arch/x86_64/decode.c
 emulate_SOURCES  := arch/x86_64/decode.c arch/x86_64/emulate.c
 walksim_SOURCES  := $(filter-out tests/walksim/main.c,$(wildcard tests/walksim/*.c)) $(wildcard hv/paging/*.c)
 decode_LIBS      := -lZydis -lZycore
-oracle_SOURCES   := $(addprefix tests/oracle/,machine.c reference.c program.c) $(wildcard hv/paging/*.c)
+oracle_SOURCES   := $(addprefix tests/oracle/,processor.c machine.c reference.c program.c) $(wildcard hv/paging/*.c)
 peer_SOURCES     := tests/kvm/counters.c tests/kvm/record.c hv/loader.c hv/loader_elf64.c hv/loader_multiboot.c hv/module.c \
                     hv/why.c hv/paging/walk.c
 peer_LIBS        := -I$(BUILD)/kvm
@@ -91,9 +91,9 @@ oracle-coverage: $(ORACLE_HEADERS)
 	@cd $(BUILD)/coverage && for file in $(CURDIR)/hv/paging/*.c; do \
 	    $(COVERAGE) -c -o objects/$$(basename $$file .c).o $$file || exit 1; done
 	@cd $(BUILD)/coverage && $(HOSTCC) -std=gnu11 -I$(CURDIR) --coverage -o oracle $(CURDIR)/tests/oracle/main.c \
-	    $(addprefix $(CURDIR)/tests/oracle/,machine.c reference.c program.c) objects/*.o && \
+	    $(addprefix $(CURDIR)/tests/oracle/,processor.c machine.c reference.c program.c) objects/*.o && \
 	$(HOSTCC) -std=gnu11 -I$(CURDIR) --coverage -o oracle_test $(CURDIR)/tests/host/oracle_test.c \
-	    $(addprefix $(CURDIR)/tests/oracle/,machine.c reference.c program.c) objects/*.o && \
+	    $(addprefix $(CURDIR)/tests/oracle/,processor.c machine.c reference.c program.c) objects/*.o && \
 	$(HOSTCC) -std=gnu11 -I$(CURDIR) --coverage -o walk_test $(CURDIR)/tests/host/walk_test.c objects/walk.o && \
 	./oracle 500000 && ./oracle_test && ./walk_test >/dev/null && \
 	gcov -r -s $(CURDIR) objects/*.gcda | awk '/^File .hv\/paging/ {name = $$2} /^Lines/ && name { \

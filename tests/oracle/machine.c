@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* See oracle.h: the model processor, by SDM 3A chapter 4 and SDM 3C chapter 28. */
-#include "tests/oracle/oracle.h"
+/* See oracle.h: the machine around the model processor, and the hypervisor's side of it. */
+#include "tests/oracle/processor.h"
 
 #include <stdarg.h>
 #include <stdlib.h>
@@ -45,350 +45,6 @@ unsigned below(struct chance *chance, unsigned n)
     return (unsigned)(chance_next(chance) % n);
 }
 
-/* --- physical memory -------------------------------------------------------------------------- */
-
-struct place { /* what EPT says of a guest-physical address */
-    uint64_t *word;
-    uint64_t host;
-    bool mapped, writable;
-};
-
-static bool ram_offset(uint64_t gpa, uint64_t *offset)
-{
-    if (gpa < RAM_BYTES)
-        *offset = gpa;
-    else if (gpa >= GIB(4) && gpa < GIB(4) + RAM_HIGH)
-        *offset = gpa - GIB(4) + RAM_BYTES;
-    else
-        return false;
-    return true;
-}
-
-uint64_t *machine_frame(const struct machine *m, unsigned frame)
-{
-    uint64_t offset = 0;
-
-    ram_offset(hot_gpa(frame), &offset);
-    return (uint64_t *)(m->ram + offset);
-}
-
-static struct place ept(const struct machine *m, const struct processor *cpu, uint64_t gpa)
-{
-    uint64_t window = cpt_node_window(m->cpt).v, alias = cpt_alias(m->cpt, (gpa_t){0}).v, offset;
-    uint64_t plain = gpa & ~7ull;
-
-    if (ram_offset(plain, &offset)) {
-        unsigned hot = hot_frame(plain);
-        bool writable = hot == HOT_FRAMES || m->ept_writable[hot] || cpu->ept_stale_writable[hot];
-        return (struct place){(uint64_t *)(m->ram + offset), RAM_BASE + offset, true, writable};
-    }
-    if (plain >= window && plain < window + NODES_MAX * PAGE_SIZE)
-        return (struct place){m->nodes[CPT_FORMAT_COMPOUND] + (plain - window) / 8, 0, true, false};
-    if (plain >= alias && plain < alias + window && ram_offset(plain - alias, &offset))
-        return (struct place){(uint64_t *)(m->ram + offset), RAM_BASE + offset, true, false};
-    return (struct place){0};
-}
-
-static uint64_t gpa_of_host(uint64_t host)
-{
-    uint64_t offset = host - RAM_BASE;
-
-    return offset < RAM_BYTES ? offset : offset - RAM_BYTES + GIB(4);
-}
-
-/* --- rights ----------------------------------------------------------------------------------- */
-
-bool rights_allow(const struct processor *cpu, struct rights r, unsigned access)
-{
-    bool user = access & WALK_USER;
-
-    if (access & WALK_FETCH) {
-        if (!r.execute)
-            return false;
-        return user ? r.user : !(r.user && cpu->smep);
-    }
-    if (user)
-        return r.user && (!(access & WALK_WRITE) || r.writable);
-    if (r.user && cpu->smap && !cpu->ac)
-        return false;
-    return !(access & WALK_WRITE) || r.writable || !cpu->cpt.write_protect;
-}
-
-uint32_t fault_code(const struct processor *cpu, unsigned access, uint32_t cause)
-{
-    if (access & WALK_WRITE)
-        cause |= PF_W;
-    if (access & WALK_USER)
-        cause |= PF_U;
-    if ((access & WALK_FETCH) && (cpu->nxe || cpu->smep))
-        cause |= PF_I;
-    return cause;
-}
-
-bool reserved_entry(const struct machine *m, const struct processor *cpu, uint64_t e,
-                    unsigned level)
-{
-    (void)m;
-    if (e & (0x000fffffffffffffull & ~((1ull << PHYSICAL_BITS) - 1)))
-        return true;
-    if (!cpu->nxe && (e & PTE_NX))
-        return true;
-    if (level >= 4 && (e & PTE_PS))
-        return true;
-    if (level == 3 && (e & PTE_PS))
-        return (e & 0x3fffe000ull) != 0;
-    if (level == 2 && (e & PTE_PS))
-        return (e & 0x1fe000ull) != 0;
-    return false;
-}
-
-/* --- caches ----------------------------------------------------------------------------------- */
-
-static bool tlb_matches(const struct processor *cpu, const struct tlb_entry *t, uint64_t gva)
-{
-    return t->valid && t->without_ept == (cpu->state == CPT_SHADOW) &&
-           (t->global || t->pcid == cpu->pcid) && gva - t->page < t->span;
-}
-
-static uint64_t prefix_of(uint64_t gva, unsigned table_level)
-{
-    return gva >> (PAGE_SHIFT + 9 * table_level);
-}
-
-/* `invlpg`: of both modes, and the paging-structure caches of all addresses (SDM 3A 4.10.4.1). */
-static void forget_address(struct processor *cpu, uint64_t gva, bool invlpg)
-{
-    for (unsigned i = 0; i < TLB_ENTRIES; i++) {
-        struct tlb_entry *t = &cpu->tlb[i];
-        bool mode = invlpg || t->without_ept == (cpu->state == CPT_SHADOW);
-        if (mode && (t->global || t->pcid == cpu->pcid) && gva - t->page < t->span)
-            t->valid = false;
-    }
-    for (unsigned i = 0; i < TLB_ENTRIES; i++) {
-        struct psc_entry *p = &cpu->psc[i];
-        bool address = invlpg || cpu->forgetful || p->prefix == prefix_of(gva, p->level);
-        if (address && p->pcid == cpu->pcid)
-            p->valid = false;
-    }
-}
-
-static void forget_pcid(struct processor *cpu, unsigned pcid)
-{
-    for (unsigned i = 0; i < TLB_ENTRIES; i++) {
-        if (cpu->tlb[i].pcid == pcid && !cpu->tlb[i].global)
-            cpu->tlb[i].valid = false;
-        if (cpu->psc[i].pcid == pcid)
-            cpu->psc[i].valid = false;
-    }
-}
-
-static void forget_all(struct processor *cpu)
-{
-    memset(cpu->tlb, 0, sizeof(cpu->tlb));
-    memset(cpu->psc, 0, sizeof(cpu->psc));
-    memset(cpu->ept_stale_writable, 0, sizeof(cpu->ept_stale_writable));
-}
-
-static void remember(struct processor *cpu, struct tlb_entry entry)
-{
-    cpu->tlb[cpu->tlb_next++ % TLB_ENTRIES] = entry;
-}
-
-static void remember_table(struct processor *cpu, uint64_t gva, unsigned level, uint64_t table,
-                           struct rights r)
-{
-    cpu->psc[cpu->psc_next++ % TLB_ENTRIES] = (struct psc_entry){
-        .valid = true,
-        .without_ept = cpu->state == CPT_SHADOW,
-        .level = level,
-        .prefix = prefix_of(gva, level),
-        .table = table,
-        .pcid = cpu->pcid,
-        .writable = r.writable,
-        .user = r.user,
-        .execute = r.execute,
-    };
-}
-
-/* --- one try ---------------------------------------------------------------------------------- */
-
-enum try_kind { TRY_OK, TRY_FAULT, TRY_VIOLATION };
-
-struct attempt {
-    enum try_kind kind;
-    uint32_t error_code;
-    uint64_t host;       /* OK */
-    struct cpt_access a; /* VIOLATION */
-};
-
-static struct attempt fault(const struct processor *cpu, unsigned access, uint32_t cause)
-{
-    return (struct attempt){.kind = TRY_FAULT, .error_code = fault_code(cpu, access, cause)};
-}
-
-static struct attempt violation(struct processor *cpu, uint64_t gva, uint64_t gpa, unsigned access,
-                                bool final)
-{
-    unsigned hot = hot_frame(gpa);
-
-    forget_address(cpu, gva, false);
-    if (hot < HOT_FRAMES)
-        cpu->ept_stale_writable[hot] = false;
-    return (struct attempt){
-        .kind = TRY_VIOLATION,
-        .a = {.gva = {gva}, .gpa = {gpa}, .access = access, .final = final},
-    };
-}
-
-/* Set bits in an entry, as the walker does; false when EPT does not let it. */
-static bool walker_sets(struct machine *m, const struct place *p, uint64_t bits)
-{
-    if ((*p->word & bits) == bits)
-        return true;
-    if (!p->writable && !m->kind_walker)
-        return false;
-    *p->word |= bits;
-    return true;
-}
-
-static const struct tlb_entry *find_tlb(struct machine *m, struct processor *cpu, uint64_t gva)
-{
-    const struct tlb_entry *found = NULL;
-
-    if (!m->reuse && !one_in(&m->chance, 3))
-        return NULL;
-    for (unsigned i = 0; i < TLB_ENTRIES; i++) {
-        if (tlb_matches(cpu, &cpu->tlb[i], gva) && (!found || one_in(&m->chance, 2)))
-            found = &cpu->tlb[i];
-    }
-    return found;
-}
-
-static const struct psc_entry *find_psc(struct machine *m, struct processor *cpu, uint64_t gva)
-{
-    const struct psc_entry *found = NULL;
-
-    if (!m->reuse && !one_in(&m->chance, 3))
-        return NULL;
-    for (unsigned i = 0; i < TLB_ENTRIES; i++) {
-        const struct psc_entry *p = &cpu->psc[i];
-        if (p->valid && p->pcid == cpu->pcid && p->without_ept == (cpu->state == CPT_SHADOW) &&
-            p->prefix == prefix_of(gva, p->level) && (!found || one_in(&m->chance, 3)))
-            found = p;
-    }
-    return found;
-}
-
-/* SHADOW: a table of host-physical address. */
-static struct place shadow_table(const struct machine *m, uint64_t host)
-{
-    if (host >= NODE_HPA && host < NODE_HPA + NODES_MAX * PAGE_SIZE)
-        return (struct place){m->nodes[CPT_FORMAT_SHADOW] + (host - NODE_HPA) / 8, host, true,
-                              true};
-    return (struct place){0};
-}
-
-static struct attempt walk_tables(struct machine *m, struct processor *cpu, uint64_t gva,
-                                  unsigned access)
-{
-    bool shadow = cpu->state == CPT_SHADOW;
-    struct rights r = {true, true, true};
-    unsigned level = m->levels;
-    uint64_t table = cpu->processor_cr3 & PTE_ADDRESS;
-    const struct psc_entry *cached = find_psc(m, cpu, gva);
-
-    if (cached) {
-        level = cached->level;
-        table = cached->table;
-        r = (struct rights){cached->writable, cached->user, cached->execute};
-    }
-    for (;; level--) {
-        uint64_t at = table + pt_index((gva_t){gva}, level) * 8;
-        struct place p = shadow ? shadow_table(m, at) : ept(m, cpu, at);
-        if (shadow && !p.mapped) {
-            machine_wrong(m, "a walk in SHADOW leads to host-physical 0x%lx", (unsigned long)at);
-            return fault(cpu, access, 0);
-        }
-        if (!p.mapped)
-            return violation(cpu, gva, at, access & ~(unsigned)WALK_WRITE, false);
-        uint64_t e = *p.word;
-        if (!(e & PTE_P))
-            return fault(cpu, access, 0);
-        if (reserved_entry(m, cpu, e, level))
-            return fault(cpu, access, PF_P | PF_RSVD);
-        r.writable &= (e & PTE_W) != 0;
-        r.user &= (e & PTE_U) != 0;
-        r.execute &= !(e & PTE_NX);
-        bool leaf = pt_is_leaf(e, level, 3);
-        if (!leaf) {
-            if (!walker_sets(m, &p, PTE_A))
-                return violation(cpu, gva, at, access | WALK_WRITE, false);
-            table = e & PTE_ADDRESS;
-            remember_table(cpu, gva, level - 1, table, r);
-            continue;
-        }
-        if (!rights_allow(cpu, r, access))
-            return fault(cpu, access, PF_P);
-        if (!walker_sets(m, &p, PTE_A | (access & WALK_WRITE ? PTE_D : 0)))
-            return violation(cpu, gva, at, access | WALK_WRITE, false);
-
-        uint64_t span = pt_span(level);
-        uint64_t base = e & PTE_ADDRESS & ~(span - 1);
-        uint64_t to = base + (gva & (span - 1));
-        struct place final = {0};
-        if (shadow) {
-            if (base < RAM_BASE || base + span > RAM_BASE + RAM_BYTES + RAM_HIGH) {
-                machine_wrong(m, "SHADOW leads to host-physical 0x%lx", (unsigned long)to);
-                return fault(cpu, access, 0);
-            }
-            final = (struct place){(uint64_t *)(m->ram + (to - RAM_BASE)), to, true, true};
-        } else {
-            final = ept(m, cpu, to);
-            if (!final.mapped || ((access & WALK_WRITE) && !final.writable))
-                return violation(cpu, gva, to, access, true);
-            if (!final.host) /* a node, read by the guest through a mapping of its own: not RAM to
-                                it */
-                return (struct attempt){.kind = TRY_OK, .host = 0};
-            if (hot_frame(to) < HOT_FRAMES && final.writable)
-                cpu->ept_stale_writable[hot_frame(to)] = true;
-        }
-        /* EPT pages may be smaller than the guest's: the entry is of the smaller of the two. */
-        remember(cpu, (struct tlb_entry){
-                          .valid = true,
-                          .without_ept = shadow,
-                          .global = (e & PTE_G) != 0,
-                          .page = shadow ? gva & ~(span - 1) : gva & ~(PAGE_SIZE - 1),
-                          .span = shadow ? span : PAGE_SIZE,
-                          .to = shadow ? base : final.host & ~(PAGE_SIZE - 1),
-                          .pcid = cpu->pcid,
-                          .writable = r.writable,
-                          .user = r.user,
-                          .execute = r.execute,
-                          .dirty = (*p.word & PTE_D) != 0,
-                          .ept_writable = final.writable,
-                      });
-        return (struct attempt){.kind = TRY_OK, .host = final.host};
-    }
-}
-
-static struct attempt try_access(struct machine *m, struct processor *cpu, uint64_t gva,
-                                 unsigned access)
-{
-    const struct tlb_entry *t = find_tlb(m, cpu, gva);
-
-    if (t && (!(access & WALK_WRITE) || t->dirty)) {
-        struct rights r = {t->writable, t->user, t->execute};
-        if (!rights_allow(cpu, r, access))
-            return fault(cpu, access, PF_P);
-        /* A violation would have to tell the guest-physical address, which the TLB does not hold: a
-         * processor walks again. */
-        if ((access & WALK_WRITE) && !t->ept_writable)
-            return walk_tables(m, cpu, gva, access);
-        return (struct attempt){.kind = TRY_OK, .host = t->to + (gva - t->page)};
-    }
-    return walk_tables(m, cpu, gva, access);
-}
-
 /* --- the hypervisor's side of it -------------------------------------------------------------- */
 
 void machine_refresh(struct machine *m, unsigned i)
@@ -406,7 +62,7 @@ static uint64_t read_entry(void *context, gpa_t at, unsigned bytes)
     uint64_t offset;
 
     (void)bytes;
-    return ram_offset(at.v, &offset) ? *(uint64_t *)(m->ram + offset) : ~0ull;
+    return machine_ram_offset(at.v, &offset) ? *(uint64_t *)(m->ram + offset) : ~0ull;
 }
 
 static bool swap(void *context, gpa_t at, unsigned bytes, uint64_t old, uint64_t set)
@@ -415,7 +71,7 @@ static bool swap(void *context, gpa_t at, unsigned bytes, uint64_t old, uint64_t
     uint64_t offset;
 
     (void)bytes;
-    if (!ram_offset(at.v, &offset))
+    if (!machine_ram_offset(at.v, &offset))
         return true;
     if (*(uint64_t *)(m->ram + offset) != old)
         return false;
@@ -452,7 +108,7 @@ static bool carry_out(struct machine *m, unsigned i, struct cpt_access *a, unsig
     struct processor *cpu = &m->cpu[i];
     uint64_t offset;
 
-    if (!ram_offset(a->gpa.v, &offset)) {
+    if (!machine_ram_offset(a->gpa.v, &offset)) {
         machine_wrong(m, "a table write to what is no RAM, 0x%lx", (unsigned long)a->gpa.v);
         return true;
     }
@@ -467,8 +123,8 @@ static bool carry_out(struct machine *m, unsigned i, struct cpt_access *a, unsig
         return true;
     }
     cpt_open(m->cpt, &cpu->cpt, a->gpa, a->gva);
-    struct attempt t = try_access(m, cpu, a->gva.v, access);
-    bool done = t.kind == TRY_OK && gpa_of_host(t.host) == a->gpa.v;
+    struct attempt t = processor_try(m, cpu, a->gva.v, access);
+    bool done = t.kind == TRY_OK && machine_gpa_of_host(t.host) == a->gpa.v;
     if (done)
         *(uint64_t *)(m->ram + offset) = value;
     cpt_close(m->cpt, a->gpa);
@@ -519,7 +175,7 @@ static bool handle(struct machine *m, unsigned i, struct attempt *t, unsigned ac
         }
         *outcome = (struct outcome){.kind = OUTCOME_NO_RAM, .gpa = w.gpa.v};
         uint64_t offset;
-        if (ram_offset(w.gpa.v, &offset)) /* it was mended meanwhile */
+        if (machine_ram_offset(w.gpa.v, &offset)) /* it was mended meanwhile */
             return false;
         return true;
     }
@@ -534,9 +190,9 @@ struct outcome machine_access(struct machine *m, unsigned i, uint64_t gva, unsig
     struct outcome outcome = {0};
 
     for (unsigned exits = 0; exits < EXITS_MAX && !m->wrong[0]; exits++) {
-        struct attempt t = try_access(m, cpu, gva, access);
+        struct attempt t = processor_try(m, cpu, gva, access);
         if (t.kind == TRY_FAULT) {
-            forget_address(cpu, gva, false);
+            processor_forget_address(cpu, gva, false);
             t.a.gva = (gva_t){gva};
         }
         if (t.kind == TRY_OK && t.host == 0)
@@ -544,7 +200,7 @@ struct outcome machine_access(struct machine *m, unsigned i, uint64_t gva, unsig
         if (t.kind == TRY_OK) {
             if (access & WALK_WRITE)
                 *(uint64_t *)(m->ram + (t.host - RAM_BASE)) = value;
-            return (struct outcome){.kind = OUTCOME_OK, .gpa = gpa_of_host(t.host)};
+            return (struct outcome){.kind = OUTCOME_OK, .gpa = machine_gpa_of_host(t.host)};
         }
         if (t.kind == TRY_FAULT && (cpu->state != CPT_SHADOW || !(t.error_code & PF_P)))
             return (struct outcome){.kind = OUTCOME_FAULT, .error_code = t.error_code};
@@ -562,13 +218,13 @@ void machine_store(struct machine *m, uint64_t gpa, uint64_t value)
     struct processor *cpu = &m->cpu[PROCESSORS];
 
     for (unsigned exits = 0; exits < EXITS_MAX && !m->wrong[0]; exits++) {
-        struct place p = ept(m, cpu, gpa);
+        struct place p = processor_ept(m, cpu, gpa);
         if (p.writable) {
             *p.word = value;
             cpu->ept_stale_writable[hot_frame(gpa)] = true;
             return;
         }
-        struct attempt t = violation(cpu, gpa, gpa, WALK_WRITE, true);
+        struct attempt t = processor_violation(cpu, gpa, gpa, WALK_WRITE, true);
         struct outcome outcome;
         if (handle(m, PROCESSORS, &t, WALK_WRITE, value, &outcome))
             return;
@@ -588,7 +244,7 @@ void machine_load_cr3(struct machine *m, unsigned i, uint64_t cr3, bool keep)
     cpu->state = cpu->cpt.state;
     cpu->processor_cr3 = cpu->cpt.node_cr3;
     if (!keep) {
-        forget_pcid(cpu, cpu->pcid);
+        processor_forget_pcid(cpu, cpu->pcid);
         cpu->flushed[cpu->pcid] = m->now;
     }
 }
@@ -602,7 +258,7 @@ void machine_invlpg(struct machine *m, unsigned i, uint64_t gva)
         cpt_invlpg(m->cpt, &cpu->cpt, (gva_t){gva});
         machine_refresh(m, i);
     }
-    forget_address(cpu, gva, true);
+    processor_forget_address(cpu, gva, true);
     m->invlpg[i][n].page = gva & ~(PAGE_SIZE - 1);
     m->invlpg[i][n].time = m->now;
     m->invlpg[i][n].pcid = cpu->pcid;
@@ -634,7 +290,7 @@ static void invalidate(void *context)
     struct machine *m = context;
 
     for (unsigned i = 0; i <= PROCESSORS; i++)
-        forget_all(&m->cpu[i]);
+        processor_forget_all(&m->cpu[i]);
     m->kicked = true;
 }
 

@@ -2,10 +2,11 @@
 /*
  * The oracle of hv/paging: random guest programs on a model machine.
  *
- *   machine.c    a model processor that walks guest tables, nodes and EPT by the manual's rules,
- * and keeps in its TLBs and paging-structure caches what the architecture lets it keep reference.c
- * what a machine without a hypervisor could answer to an access program.c    the guest programs,
- * and the comparison
+ *   processor.c  a model processor that walks guest tables, nodes and EPT by the manual's rules,
+ *                and keeps in its TLBs and paging-structure caches what it may keep
+ *   machine.c    RAM, processors and the hypervisor's side of exits
+ *   reference.c  what a machine without a hypervisor could answer to an access
+ *   program.c    the guest programs, and the comparison
  *
  * Everything that is left to chance comes from `struct chance`: a seeded generator, or a fuzzer's
  * bytes.
