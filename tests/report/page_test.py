@@ -109,7 +109,7 @@ def test_says_nothing_on_the_console_and_asks_nobody(browser):
         messages = [json.loads(entry["message"])["message"] for entry in browser.driver.get_log("performance")]
         # The browser's own first page may still be asking when ours is opened.
         asked = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"
-                 and not m["params"]["documentURL"].startswith("chrome:")]
+                 and not m["params"]["documentURL"].startswith(("chrome:", "chrome-"))]
         others = [url for url in asked if url != browser.page_of(name).as_uri() and not url.startswith("data:")]
         equal(others, [], f"{name}: requests")
         expect(browser.page_of(name).as_uri() in asked, "the log does not even have the page")
