@@ -39,6 +39,7 @@
 #define NAME_MAX_LEN   32 /* with the NUL */
 #define VMS_MAX        256
 #define VM_MODULES_MAX 8
+#define VCPUS_MAX      64u /* of a VM */
 
 enum at_end {
     AT_END_STAY,     /* leave the screen as it is and halt */
