@@ -34,6 +34,28 @@ void *host_map_framebuffer(hpa_t at, uint64_t size);
 uint64_t time_now(void);
 uint64_t time_hz(void);
 
+/*
+ * The processors that run, by index: 0 up to processor_count() - 1, the boot processor first. The
+ * count is final once processors_start (arch/x86_64/smp.c) has returned.
+ */
+unsigned processor_count(void);
+unsigned processor_index(void); /* of the one that asks */
+
+/* Interrupt a processor: it leaves its guest or its idle wait. What it shall find then is to be
+ * written before; one that runs the hypervisor takes the interrupt when it next idles or enters a
+ * guest. */
+void processor_kick(unsigned index);
+
+/*
+ * Wait with interrupts on until one comes, or until about the TSC reaches `until` (~0: never). May
+ * return early, so the caller looks at what it waits for once more. A kick that was sent since the
+ * processor last took its interrupts ends the wait at once.
+ */
+void processor_idle(uint64_t until);
+
+/* In a loop that waits for another processor. */
+void processor_relax(void);
+
 struct vm;
 struct vcpu;
 struct entry_state;

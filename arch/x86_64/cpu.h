@@ -74,6 +74,7 @@
 #define MSR_MCG_STATUS      0x17au
 #define MSR_MISC_ENABLE     0x1a0u
 #define MSR_DEBUGCTL        0x1d9u
+#define MSR_TSC_DEADLINE    0x6e0u
 #define MSR_MTRR_DEF_TYPE   0x2ffu
 #define MSR_PAT             0x277u
 #define MSR_EFER            0xc0000080u
@@ -93,12 +94,13 @@
 #define PAT_DEFAULT 0x0007040600070406ull /* after reset, SDM 3A table 12-12 */
 
 /* CPUID.1 */
-#define CPUID1_ECX_VMX        BIT(5)
-#define CPUID1_ECX_PCID       BIT(17)
-#define CPUID1_ECX_X2APIC     BIT(21)
-#define CPUID1_ECX_XSAVE      BIT(26)
-#define CPUID1_ECX_HYPERVISOR BIT(31)
-#define CPUID1_EDX_PAT        BIT(16)
+#define CPUID1_ECX_VMX          BIT(5)
+#define CPUID1_ECX_PCID         BIT(17)
+#define CPUID1_ECX_X2APIC       BIT(21)
+#define CPUID1_ECX_TSC_DEADLINE BIT(24)
+#define CPUID1_ECX_XSAVE        BIT(26)
+#define CPUID1_ECX_HYPERVISOR   BIT(31)
+#define CPUID1_EDX_PAT          BIT(16)
 /* CPUID.(7,0) */
 #define CPUID7_EBX_FSGSBASE BIT(0)
 #define CPUID7_EBX_SMEP     BIT(7)

@@ -6,6 +6,7 @@
 
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/descriptors.h"
+#include "arch/x86_64/processor.h"
 #include "hv/arch.h"
 #include "hv/console.h"
 #include "hv/memory.h"
@@ -168,7 +169,7 @@ void memory_init(const struct handoff *handoff)
     direct_base = DIRECT_MAP;
     ranges = host_ptr(hpa(handoff->ranges));
     for (unsigned slot = 1; slot <= IST_COUNT; slot++)
-        descriptors_set_stack(slot, memory_new_stack());
+        descriptors_set_stack(&this_processor()->descriptors, slot, memory_new_stack());
 }
 
 /* SDM 3A 4.6: the hypervisor has no user pages, so neither ever has to give way. */

@@ -7,11 +7,11 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "arch/x86_64/descriptors.h"
 #include "arch/x86_64/guest_cpu.h"
 #include "arch/x86_64/memory.h"
 #include "arch/x86_64/panic.h"
 #include "arch/x86_64/pmu.h"
+#include "arch/x86_64/processor.h"
 #include "arch/x86_64/selftest.h"
 #include "arch/x86_64/symbols.h"
 #include "arch/x86_64/vcpu.h"
@@ -239,7 +239,7 @@ __attribute__((no_stack_protector)) void start(uint64_t handoff_at)
 {
     set_canary();
     handoff = *(const struct handoff *)handoff_at; /* mapped one to one by the loader */
-    descriptors_load();
+    processor_init_boot();
     memory_init(&handoff);
     acpi_read(&acpi, handoff.rsdp, acpi_map_ram, NULL);
     power_init(&acpi);

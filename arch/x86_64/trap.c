@@ -70,8 +70,10 @@ void trap_print_registers(const struct trap_frame *f)
 #undef U
 }
 
-void trap_handle(const struct trap_frame *frame)
+void trap_handle(struct trap_frame *frame)
 {
+    if (frame->rip == (uint64_t)trap_wait_halt)
+        frame->rip = (uint64_t)trap_wait_end;
     if (frame->vector >= EXCEPTIONS) {
         apic_interrupt_in_hypervisor((uint8_t)frame->vector);
         return;

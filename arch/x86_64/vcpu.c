@@ -5,10 +5,10 @@
  */
 #include "arch/x86_64/vcpu.h"
 
-#include "arch/x86_64/descriptors.h"
 #include "arch/x86_64/exit.h"
 #include "arch/x86_64/guest_cpu.h"
 #include "arch/x86_64/pmu.h"
+#include "arch/x86_64/processor.h"
 #include "arch/x86_64/timer.h"
 #include "hv/arch.h"
 #include "hv/memory.h"
@@ -91,9 +91,9 @@ static void set_host_state(void)
     vmwrite(VMCS_HOST_GS_SELECTOR, 0);
     vmwrite(VMCS_HOST_TR_SELECTOR, SELECTOR_TSS);
     vmwrite(VMCS_HOST_FS_BASE, 0);
-    vmwrite(VMCS_HOST_GS_BASE, 0);
-    vmwrite(VMCS_HOST_TR_BASE, descriptors_tss_base());
-    vmwrite(VMCS_HOST_GDTR_BASE, descriptors_gdt_base());
+    vmwrite(VMCS_HOST_GS_BASE, (uint64_t)this_processor());
+    vmwrite(VMCS_HOST_TR_BASE, (uint64_t)&this_processor()->descriptors.tss);
+    vmwrite(VMCS_HOST_GDTR_BASE, (uint64_t)this_processor()->descriptors.gdt);
     vmwrite(VMCS_HOST_IDTR_BASE, descriptors_idt_base());
     vmwrite(VMCS_HOST_SYSENTER_CS, 0);
     vmwrite(VMCS_HOST_SYSENTER_ESP, 0);

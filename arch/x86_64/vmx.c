@@ -3,6 +3,7 @@
 #include "arch/x86_64/vmx.h"
 
 #include "arch/x86_64/memory.h"
+#include "arch/x86_64/processor.h"
 #include "hv/arch.h"
 #include "hv/console.h"
 #include "hv/memory.h"
@@ -252,39 +253,37 @@ static bool allow_vmxon(struct why *why)
     return true;
 }
 
-static bool is_on;
-
 void vmx_leave(void)
 {
-    if (!is_on)
+    if (!this_processor()->in_vmx)
         return;
     __asm__ volatile("vmxoff" : : : "cc", "memory");
     write_cr4(read_cr4() & ~CR4_VMXE);
-    is_on = false;
+    this_processor()->in_vmx = false;
 }
 
 bool vmx_enter(struct why *why)
 {
-    static uint32_t *region;
+    struct processor *self = this_processor();
 
-    if (is_on)
+    if (self->in_vmx)
         return true;
     if (!allow_vmxon(why))
         return false;
     write_cr0((read_cr0() | vmx.cr0_must_be_1) & vmx.cr0_may_be_1);
     write_cr4((read_cr4() | CR4_VMXE | vmx.cr4_must_be_1) & vmx.cr4_may_be_1);
 
-    if (!region)
-        region = host_pages_alloc(1);
-    if (!region)
+    if (!self->vmxon_region)
+        self->vmxon_region = host_pages_alloc(1);
+    if (!self->vmxon_region)
         return why_set(why, "no memory for the VMXON region");
-    *region = vmx.revision;
+    *self->vmxon_region = vmx.revision;
 
-    uint64_t address = host_hpa(region).v;
+    uint64_t address = host_hpa(self->vmxon_region).v;
     bool failed;
     __asm__ volatile("vmxon %1" : "=@ccbe"(failed) : "m"(address) : "memory");
     if (failed)
         return why_set(why, "VMXON failed");
-    is_on = true;
+    self->in_vmx = true;
     return true;
 }

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The machine's processors: what each has of its own, and starting them. The boot processor has
+ * index 0. What the portable parts call (processor_index, processor_kick, processor_idle, ...) is
+ * declared in hv/arch.h.
+ */
+#ifndef ARCH_PROCESSOR_H
+#define ARCH_PROCESSOR_H
+
+#include "arch/x86_64/descriptors.h"
+#include "hv/arch.h"
+#include "hv/types.h"
+
+#define PROCESSORS_MAX 256u
+
+struct vcpu;
+
+/* Only the processor itself writes it, but where a field says otherwise. */
+struct processor {
+    struct processor *self; /* first: GS base points here */
+    unsigned index;
+    uint32_t apic_id;
+    struct vcpu *current; /* the virtual processor that it runs; NULL: none. The scheduler's */
+    struct descriptors descriptors;
+    uint32_t timer_period; /* of the local APIC's timer, in its ticks; 0: off. apic.c's */
+    /* VMX operation (vmx.c) */
+    bool in_vmx;
+    uint32_t *vmxon_region; /* NULL before the first VMXON */
+};
+
+/*
+ * The processor that asks. Nothing ever moves from one processor to another in the middle of a
+ * function, so the compiler may keep the answer.
+ */
+static inline struct processor *this_processor(void)
+{
+    struct processor *self;
+
+    __asm__("movq %%gs:0, %0" : "=r"(self));
+    return self;
+}
+
+/* The processor with that index, below processor_count(). */
+struct processor *processor_at(unsigned index);
+
+/* Load the descriptor tables and GS base of the boot processor: this_processor() is valid from here
+ * on. */
+void processor_init_boot(void);
+
+#endif
