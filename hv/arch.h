@@ -38,6 +38,7 @@ uint64_t time_hz(void);
  * The processors that run, by index: 0 up to processor_count() - 1, the boot processor first. The
  * count is final once processors_start (arch/x86_64/smp.c) has returned.
  */
+#define PROCESSORS_MAX 256u
 unsigned processor_count(void);
 unsigned processor_index(void); /* of the one that asks */
 
@@ -62,13 +63,40 @@ struct entry_state;
 struct walk_memory;
 struct walk_registers;
 
+/* --- a VM's side of the processor ------------------------------------------------------------- */
+
 /*
- * Make the processor's side of a VM whose RAM is loaded: EPT over vm->ram, and one virtual
- * processor that starts as `entry` has it. On failure *why says what is missing, and nothing needs
- * to be undone.
+ * Make the processor's side of a VM whose RAM is loaded: EPT over vm->ram, and its virtual
+ * processors, the first of which starts as `entry` has it, while the others wait for SIPI. On
+ * failure *why says what is missing; arch_vm_destroy undoes what there is.
  */
 bool arch_vm_create(struct vm *vm, const struct entry_state *entry, struct why *why);
 void arch_vm_destroy(struct vm *vm);
+
+/*
+ * Run the virtual processor on this processor, which is its own, until vcpu_attend says that it is
+ * to be left. If its VM has ended, nothing of it is in the processor afterwards (VCPU_GONE).
+ */
+void arch_vcpu_run(struct vcpu *vcpu);
+
+/* Put it into the state after INIT (SDM 3A table 9-1); then as SIPI starts it, at `page` << 12 in
+ * real-address mode. On its own processor. */
+void arch_vcpu_init(struct vcpu *vcpu);
+void arch_vcpu_startup(struct vcpu *vcpu, uint8_t page);
+
+/* Forget what this processor has cached of the virtual processor's memory, and walk as the compound
+ * page table has it now. */
+void arch_vcpu_flush(struct vcpu *vcpu);
+
+/* Inject what is pending at its local APIC if the guest can take it now; else see to it that it
+ * exits when it can. */
+void arch_vcpu_inject(struct vcpu *vcpu);
+
+/* Be back, without another exit, when the TSC has reached `at`. */
+void arch_vcpu_arm(struct vcpu *vcpu, uint64_t at);
+
+/* Seed of a random number that a guest may have; 0 when the processor has no source. */
+uint64_t arch_random(void);
 
 /*
  * paging = native: the area of physical memory in which images may be linked, false where the
@@ -97,9 +125,6 @@ struct pmu;
 struct pmu_reading;
 const struct pmu *arch_pmu(void);
 void arch_pmu_read(struct pmu_reading *reading);
-
-/* Run the virtual processor until vm->end is no longer VM_RUNNING. */
-void arch_vcpu_run(struct vcpu *vcpu);
 
 /* What the virtual processor is doing, for people: registers and the code at its RIP. */
 void arch_vcpu_dump(const struct vcpu *vcpu);

@@ -11,8 +11,6 @@
 #include "hv/arch.h"
 #include "hv/types.h"
 
-#define PROCESSORS_MAX 256u
-
 struct vcpu;
 
 /* Only the processor itself writes it, but where a field says otherwise. */

@@ -117,6 +117,7 @@ enum vmcs_segment { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS, SEG_LDTR, SE
 /* Pin-based controls, SDM 3C table 25-5 */
 #define PIN_EXTERNAL_INTERRUPT (1u << 0)
 #define PIN_NMI                (1u << 3)
+#define PIN_VIRTUAL_NMIS       (1u << 5)
 #define PIN_PREEMPTION_TIMER   (1u << 6)
 
 /* Primary processor-based controls, table 25-6 */
@@ -130,6 +131,7 @@ enum vmcs_segment { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS, SEG_LDTR, SE
 #define PROC_CR3_STORE         (1u << 16)
 #define PROC_CR8_LOAD          (1u << 19)
 #define PROC_CR8_STORE         (1u << 20)
+#define PROC_NMI_WINDOW        (1u << 22)
 #define PROC_UNCONDITIONAL_IO  (1u << 24)
 #define PROC_MONITOR_TRAP_FLAG (1u << 27)
 #define PROC_MSR_BITMAPS       (1u << 28)
@@ -152,6 +154,7 @@ enum vmcs_segment { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS, SEG_LDTR, SE
 #define EXIT_LOAD_PAT              (1u << 19)
 #define EXIT_SAVE_EFER             (1u << 20)
 #define EXIT_LOAD_EFER             (1u << 21)
+#define EXIT_SAVE_TIMER            (1u << 22)
 
 /* VM-entry controls, table 25-15 */
 #define ENTRY_LOAD_DEBUG            (1u << 2)

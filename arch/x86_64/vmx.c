@@ -60,6 +60,7 @@ struct control {
 static const struct control pin_controls[] = {
     {PIN_EXTERNAL_INTERRUPT, REQUIRED, "external-interrupt exiting"},
     {PIN_NMI, REQUIRED, "NMI exiting"},
+    {PIN_VIRTUAL_NMIS, OPTIONAL, "virtual NMIs"},
     {PIN_PREEMPTION_TIMER, OPTIONAL, "VMX-preemption timer"},
 };
 
@@ -92,6 +93,8 @@ static const struct control exit_controls[] = {
     {EXIT_LOAD_PAT, REQUIRED, "load IA32_PAT (exit)"},
     {EXIT_SAVE_EFER, REQUIRED, "save IA32_EFER"},
     {EXIT_LOAD_EFER, REQUIRED, "load IA32_EFER (exit)"},
+    /* So that it goes on counting across exits; else a time may be met up to 10 ms late. */
+    {EXIT_SAVE_TIMER, OPTIONAL, "save VMX-preemption timer value"},
 };
 
 static const struct control entry_controls[] = {
@@ -164,6 +167,9 @@ static bool choose_controls(uint64_t without, struct why *why)
         return false;
 
     vmx.preemption_timer = (vmx.pin & PIN_PREEMPTION_TIMER) != 0;
+    if (!vmx.preemption_timer) /* the one needs the other, SDM 3C 27.2.1.2 */
+        vmx.exit &= ~EXIT_SAVE_TIMER;
+    vmx.virtual_nmis = (vmx.pin & PIN_VIRTUAL_NMIS) != 0;
     vmx.preemption_timer_shift = (unsigned)(rdmsr(MSR_VMX_MISC) & MISC_TIMER_SHIFT);
     vmx.cr3_targets = MISC_CR3_TARGETS(rdmsr(MSR_VMX_MISC));
     if (vmx.cr3_targets > CR3_TARGETS_MAX)
