@@ -63,8 +63,12 @@ void vm_check_devices(struct vm *vm)
         vm->status = vm->devices.status;
         return;
     case DEVICES_SHUTDOWN:
+    case DEVICES_POWEROFF:
         vm->end = VM_SHUTDOWN;
         vm->status = 0;
+        return;
+    case DEVICES_RESET:
+        vm_stop(vm, "the guest reset its machine");
         return;
     }
 }
@@ -257,10 +261,36 @@ static bool create_native(struct vm *vm, const struct module_list *modules,
     return true;
 }
 
+static uint64_t guest_now(void *context)
+{
+    (void)context;
+    return time_now();
+}
+
+static void notify(void *context, unsigned cpu)
+{
+    (void)context, (void)cpu;
+}
+
+static void written(void *context, gpa_t at, uint64_t len)
+{
+    (void)context, (void)at, (void)len;
+}
+
+static const struct devices_host devices_host = {
+    .now = guest_now, .notify = notify, .written = written};
+
 static bool create(struct vm *vm, const struct module_list *modules, struct entry_state *entry,
                    struct why *why)
 {
-    devices_init(&vm->devices, vm->settings->name, console_write);
+    devices_init(&vm->devices, &(struct devices_config){.name = vm->settings->name,
+                                                        .output = console_write,
+                                                        .cpus = 1,
+                                                        .tsc_hz = time_hz(),
+                                                        .apic_ratio = 1,
+                                                        .physical_bits = arch_physical_bits(),
+                                                        .ram = &vm->ram,
+                                                        .host = &devices_host});
     if (!bench_init(&vm->bench))
         return why_set(why, "no memory for counters");
     if (is_native(vm))
