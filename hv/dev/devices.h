@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A VM's devices, as one value inside struct vm: a 16550A UART at 0x3f8 and the two ports by which
- * a guest ends. They know nothing of VMs: an end is a field that the caller looks at after a port
- * access.
+ * A VM's devices, as one value inside struct vm: interrupt controllers, interval timer, real-time
+ * clock, a 16550A UART, and the ports by which a guest ends. They know nothing of VMs: an end is a
+ * field that the caller looks at after an access, and all else goes through struct devices_host.
+ *
+ * Accesses come in by hv/dev/pio.h and hv/dev/mmio.h; interrupts go out by hv/dev/interrupts.h. All
+ * of it runs under the VM's lock.
  */
 #ifndef HV_DEV_DEVICES_H
 #define HV_DEV_DEVICES_H
@@ -10,23 +13,59 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "hv/dev/clock.h"
+#include "hv/dev/host.h"
+#include "hv/dev/interrupts.h"
+#include "hv/dev/pit.h"
+#include "hv/dev/rtc.h"
 #include "hv/dev/uart.h"
+
+struct guest_ram;
 
 enum devices_end {
     DEVICES_RUNNING = 0,
     DEVICES_EXITED,   /* debug-exit port; `status` is (value << 1) | 1 */
     DEVICES_SHUTDOWN, /* Bochs' "Shutdown" */
+    DEVICES_POWEROFF, /* ACPI S5 */
+    DEVICES_RESET,    /* the guest asks for a reset: devices_reset() clears this */
+};
+
+struct devices_config {
+    const char *name;    /* stands before each line of the UART */
+    uart_output *output; /* where those go */
+    unsigned cpus;
+    uint64_t tsc_hz;             /* of the guest's TSC */
+    unsigned apic_ratio;         /* TSC ticks to one of the local APICs' timers, undivided */
+    unsigned physical_bits;      /* MAXPHYADDR */
+    uint64_t wall_seconds;       /* the time now, since 1970 */
+    const struct guest_ram *ram; /* for the CMOS' bytes that say how much there is */
+    const struct devices_host *host;
 };
 
 struct vm_devices {
+    const struct devices_host *host;
+    struct interrupts interrupts;
+    struct pit pit;
+    struct rtc rtc;
     struct uart_device uart;
+    uint8_t system_control; /* port 0x92 */
+    uint8_t reset_control;  /* port 0xcf9 */
     enum devices_end end;
     int status;
     unsigned shutdown_matched; /* characters of "Shutdown" seen so far */
 };
 
-/* All devices as after reset. The guest's lines go to `output` with `name` before each. */
-void devices_init(struct vm_devices *devices, const char *name, uart_output *output);
+/* All devices as after power-on. `devices` must stay where it is, `host` and what it points at,
+ * too. */
+void devices_init(struct vm_devices *devices, const struct devices_config *config);
+
+/* All devices as after a reset; the clock, the CMOS RAM and bytes that wait for the UART stay. */
+void devices_reset(struct vm_devices *devices);
+
+/* Guest TSC of the next event that is no processor's own, or NO_EVENT; processor 0 sees to it. And
+ * do what is due at now(). */
+uint64_t devices_next_event(const struct vm_devices *devices);
+void devices_tick(struct vm_devices *devices);
 
 /* Send what is left of an unfinished line. */
 void devices_flush(struct vm_devices *devices);

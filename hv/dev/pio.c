@@ -10,17 +10,6 @@
 
 static const char shutdown_word[] = "Shutdown";
 
-void devices_init(struct vm_devices *devices, const char *name, uart_output *output)
-{
-    *devices = (struct vm_devices){.end = DEVICES_RUNNING};
-    uart_device_init(&devices->uart, name, output);
-}
-
-void devices_flush(struct vm_devices *devices)
-{
-    uart_device_flush(&devices->uart);
-}
-
 static uint8_t read_byte(struct vm_devices *devices, uint16_t port)
 {
     if (port >= UART_FIRST && port <= UART_LAST)

@@ -38,9 +38,11 @@ enum { UART_RBR_THR = 0, UART_IER, UART_IIR_FCR, UART_LCR, UART_MCR, UART_LSR, U
 
 #define DIVISOR_115200 1u
 
-void uart_device_init(struct uart_device *uart, const char *name, uart_output *output)
+void uart_device_init(struct uart_device *uart, const char *name, uart_output *output,
+                      const struct irq_line *irq)
 {
-    *uart = (struct uart_device){.name = name, .output = output, .divisor_low = DIVISOR_115200};
+    *uart = (struct uart_device){
+        .name = name, .output = output, .irq = *irq, .divisor_low = DIVISOR_115200};
 }
 
 /* --- lines ------------------------------------------------------------------------------------ */

@@ -16,11 +16,22 @@ static void collect(const char *text, size_t len)
     output[output_length] = '\0';
 }
 
+static uint64_t now(void *context)
+{
+    (void)context;
+    return 0;
+}
+
+static const struct devices_host host = {.now = now};
+
 static void reset(void)
 {
     output_length = 0;
     output[0] = '\0';
-    devices_init(&devices, "vm", collect);
+    devices_init(
+        &devices,
+        &(struct devices_config){
+            .name = "vm", .output = collect, .cpus = 1, .tsc_hz = 1000000000, .host = &host});
 }
 
 static void out(uint16_t port, uint8_t value)
