@@ -31,7 +31,6 @@ enum {
 
 #define X2APIC_MSR_FIRST   0x800u
 #define APIC_BASE_X2APIC   BIT(10)
-#define APIC_BASE_ENABLE   BIT(11)
 #define APIC_BASE_ADDRESS  0x000ffffffffff000ull
 #define APIC_BYTES         0x400u
 #define SPURIOUS_ENABLE    BIT(8)

@@ -120,6 +120,12 @@ unsigned arch_physical_bits(void);
 bool arch_has_1g_pages(void);
 uint64_t arch_max_ept_page(void);
 
+/* TSC ticks to one of the guests' APIC timers, undivided. */
+unsigned arch_apic_ratio(void);
+
+/* Seconds since 1970 by the machine's clock, read at the start. */
+uint64_t arch_wall_clock(void);
+
 /* The performance counters that run while guests do, and their state now. */
 struct pmu;
 struct pmu_reading;

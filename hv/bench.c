@@ -206,10 +206,10 @@ static void end_counting(struct vm *vm)
     struct bench *b = &vm->bench;
     struct pmu_reading pmu_end;
 
-    b->host_ticks = vm->vcpu.host_ticks - b->host_ticks;
+    b->host_ticks = vm->vcpu[0].host_ticks - b->host_ticks;
     arch_pmu_read(&pmu_end);
     pmu_between(arch_pmu(), &b->pmu_begin, &pmu_end, &b->pmu);
-    bench_sample(&vm->vcpu);
+    bench_sample(&vm->vcpu[0]);
     if (!vm->paging.cpt)
         return;
     const struct cpt_stats *now = cpt_stats(vm->paging.cpt);
@@ -232,7 +232,7 @@ static void close_record(struct vm *vm)
         return;
     if (b->state == BENCH_RUNNING) { /* the guest ended, or was ended, in the middle */
         for (unsigned i = 0; i < EXIT_REASONS_MAX; i++)
-            b->exits[i] = vm->vcpu.exits[i] - b->exits[i];
+            b->exits[i] = vm->vcpu[0].exits[i] - b->exits[i];
         b->result = (struct tf_bench_result){0};
         end_counting(vm);
     }

@@ -139,8 +139,19 @@ bool guest_paging_create(struct vm *vm, struct why *why)
         cpt_create(&host, &vm->paging.memory, &ram, &settings, &vm->paging.trace, &reason);
     if (!vm->paging.cpt)
         return why_set(why, "paging = %s: %s", paging_mode_name(vm->settings->paging), reason);
-    cpt_add_cpu(vm->paging.cpt, &vm->vcpu.cpt);
+    for (unsigned i = 0; i < vm->vcpu_count; i++)
+        cpt_add_cpu(vm->paging.cpt, &vm->vcpu[i].cpt);
     return true;
+}
+
+void guest_paging_written(struct vm *vm, gpa_t at, uint64_t len)
+{
+    while (vm->paging.cpt && len > 0) {
+        uint64_t part = min_u64(len, PAGE_SIZE - at.v % PAGE_SIZE);
+        cpt_written(vm->paging.cpt, at, (unsigned)part);
+        at = gpa_add(at, part);
+        len -= part;
+    }
 }
 
 /* --- for people ------------------------------------------------------------------------------- */
@@ -201,7 +212,7 @@ void guest_paging_print(const struct vm *vm)
         name, (ull)s->unsyncs, (ull)s->resyncs, (ull)s->invlpgs, (ull)s->prefetched,
         (ull)s->floods);
     log_line("%s: regions of the root that runs:", name);
-    cpt_print_map(c, &vm->vcpu.cpt, print_map_line, (void *)(uintptr_t)name);
+    cpt_print_map(c, &vm->vcpu[0].cpt, print_map_line, (void *)(uintptr_t)name);
 }
 
 /* --- for programs ----------------------------------------------------------------------------- */

@@ -61,14 +61,13 @@ bool vm_input(struct vm *vm, uint8_t key)
     return true;
 }
 
-/* What the UART does not take yet stays here. */
 static void take_input(struct vm *vm)
 {
     uint32_t end = __atomic_load_n(&vm->input_written, __ATOMIC_ACQUIRE);
     uint32_t at = vm->input_read;
 
-    while (at != end && devices_input(&vm->devices, vm->input[at % VM_INPUT_BYTES]))
-        at++;
+    while (at != end) /* what its queue cannot hold is lost, and it says so to the guest */
+        (void)uart_device_receive(&vm->devices.uart, vm->input[at++ % VM_INPUT_BYTES]);
     __atomic_store_n(&vm->input_read, at, __ATOMIC_RELEASE);
 }
 
@@ -115,13 +114,13 @@ static void serve_vm(struct vm *vm)
 
 /* --- waiting and waking ----------------------------------------------------------------------- */
 
-static bool has_event(const struct vcpu *vcpu)
+static bool has_event(struct vcpu *vcpu)
 {
-    const struct interrupts *i = &vcpu->vm->devices.interrupts;
+    struct interrupts *interrupts = &vcpu->vm->devices.interrupts;
 
-    return interrupts_nmi_pending(i, vcpu->index) ||
-           (vcpu->halted_with_interrupts &&
-            interrupts_pending(i, vcpu->index) != INTERRUPT_NONE);
+    vcpu->nmi |= interrupts_take_nmi(interrupts, vcpu->index);
+    return vcpu->nmi || (vcpu->halted_with_interrupts &&
+                         interrupts_pending(interrupts, vcpu->index) != INTERRUPT_NONE);
 }
 
 /* With interrupts off an NMI, INIT or a person can still end the wait; of these only another
@@ -144,7 +143,7 @@ bool vcpu_halt(struct vcpu *vcpu, bool interrupts_on)
         vcpu->activity = VCPU_RUNS;
         return true;
     }
-    devices_idle(&vcpu->vm->devices);
+    devices_flush(&vcpu->vm->devices); /* a prompt has no line end */
     if (!can_be_woken(vcpu->vm))
         vm_stop(vcpu->vm, "HLT with nothing that could wake the processor");
     return false;
@@ -175,6 +174,18 @@ static bool has_to_go(const struct vm *vm)
     return vm->end != VM_RUNNING || __atomic_load_n(&vm->paused, __ATOMIC_ACQUIRE);
 }
 
+/* What the virtual processor did that stopped the VM is the first to come here: it has the lock. */
+static void tell_end(struct vcpu *vcpu)
+{
+    struct vm *vm = vcpu->vm;
+
+    if (vm->told || (vm->end != VM_STOPPED && vm->end != VM_TIMEOUT))
+        return;
+    vm->told = true;
+    devices_flush(&vm->devices);
+    arch_vcpu_dump(vcpu);
+}
+
 bool vcpu_attend(struct vcpu *vcpu)
 {
     struct vm *vm = vcpu->vm;
@@ -191,9 +202,11 @@ bool vcpu_attend(struct vcpu *vcpu)
         arch_vcpu_dump(vcpu);
     if (!has_to_go(vm))
         take_starts(vcpu);
-    if (has_to_go(vm))
+    if (has_to_go(vm)) {
+        tell_end(vcpu);
         return false;
-    if (vcpu->activity == VCPU_HALTED && has_event(vcpu))
+    }
+    if (has_event(vcpu) && vcpu->activity == VCPU_HALTED)
         vcpu->activity = VCPU_RUNS;
     if (vcpu->activity != VCPU_RUNS || sched_should_yield(vcpu))
         return false;

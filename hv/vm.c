@@ -321,8 +321,7 @@ static void device_written(void *context, gpa_t at, uint64_t len)
 {
     struct vm *vm = context;
 
-    if (vm->paging.cpt)
-        cpt_written_range(vm->paging.cpt, at, len);
+    guest_paging_written(vm, at, len);
 }
 
 static void create_devices(struct vm *vm)
@@ -338,7 +337,8 @@ static void create_devices(struct vm *vm)
         .output = console_write,
         .cpus = vm->settings->cpus,
         .tsc_hz = time_hz(),
-        .apic_ratio = guest_apic_ratio(),
+        .apic_ratio = arch_apic_ratio(),
+        .physical_bits = arch_physical_bits(),
         .ram = &vm->ram,
         .host = &vm->devices_host,
         .wall_seconds = arch_wall_clock(),
@@ -393,6 +393,7 @@ static bool create_vcpus(struct vm *vm, struct why *why)
         struct vcpu *v = &vm->vcpu[i];
         v->vm = vm;
         v->index = i;
+        v->shared = count > 1;
         v->activity = VCPU_GONE; /* until it is in a queue */
         if (!choose_processor(vm->settings, i, &v->processor, why))
             return false;

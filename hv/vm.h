@@ -81,6 +81,8 @@ struct vcpu {
     uint64_t stolen;         /* TSC ticks it could have run and did not */
     enum vcpu_activity activity;
     bool halted_with_interrupts; /* VCPU_HALTED: RFLAGS.IF was set */
+    bool nmi;                    /* one has come and is not injected yet */
+    bool shared;                 /* its VM has others: its lock is needed */
     int64_t tsc_adjust;          /* what the guest's writes of IA32_TSC added to the VM's time */
 };
 _Static_assert(offsetof(struct vcpu, gpr) == 0, "vmentry.S relies on it");

@@ -76,6 +76,7 @@
 #define MSR_DEBUGCTL        0x1d9u
 #define MSR_TSC_DEADLINE    0x6e0u
 #define MSR_MTRR_DEF_TYPE   0x2ffu
+#define MSR_TSC_DEADLINE    0x6e0u
 #define MSR_PAT             0x277u
 #define MSR_EFER            0xc0000080u
 #define MSR_STAR            0xc0000081u
@@ -87,6 +88,8 @@
 #define MSR_KERNEL_GS_BASE  0xc0000102u
 #define MSR_TSC_AUX         0xc0000103u
 #define MSR_XSS             0xda0u
+
+#define APIC_BASE_ENABLE BIT(11) /* of MSR_APIC_BASE, SDM 3A 11.4.4 */
 
 #define FEATURE_CONTROL_LOCK        BIT(0)
 #define FEATURE_CONTROL_VMX_OUT_SMX BIT(2)

@@ -107,7 +107,7 @@ static void set_host_part(struct vm *vm)
     page->host_tss = (uint64_t)this_processor()->descriptors.gdt + SELECTOR_TSS;
     page->host_gs = (uint64_t)this_processor();
     page->host_call = native_call;
-    page->host_context = &vm->vcpu;
+    page->host_context = &vm->vcpu[0];
 }
 
 /* The entry state of hv/guest_abi.h. */

@@ -9,11 +9,9 @@
 #include "arch/x86_64/guest_cpu.h"
 #include "arch/x86_64/pmu.h"
 #include "arch/x86_64/processor.h"
-#include "arch/x86_64/timer.h"
 #include "hv/arch.h"
 #include "hv/memory.h"
 #include "hv/sched.h"
-
 
 #define VMCS_LINK_NONE ~0ull
 #define DR7_RESET      0x400ull
@@ -189,9 +187,6 @@ static void set_start(struct vcpu *vcpu)
     vmwrite(VMCS_GUEST_RFLAGS, RFLAGS_FIXED);
     vmwrite(VMCS_GUEST_DR7, DR7_RESET);
     vmwrite(VMCS_GUEST_DEBUGCTL, 0);
-    vmwrite(VMCS_GUEST_SYSENTER_CS, 0);
-    vmwrite(VMCS_GUEST_SYSENTER_ESP, 0);
-    vmwrite(VMCS_GUEST_SYSENTER_EIP, 0);
     vmwrite(VMCS_GUEST_INTERRUPTIBILITY, 0);
     vmwrite(VMCS_GUEST_ACTIVITY, 0);
     vmwrite(VMCS_GUEST_PENDING_DEBUG, 0);
@@ -203,6 +198,9 @@ static void set_guest_state(struct vcpu *vcpu, const struct entry_state *entry)
     set_segments(entry);
     set_control_registers(entry);
     set_start(vcpu);
+    vmwrite(VMCS_GUEST_SYSENTER_CS, 0);
+    vmwrite(VMCS_GUEST_SYSENTER_ESP, 0);
+    vmwrite(VMCS_GUEST_SYSENTER_EIP, 0);
     vmwrite(VMCS_GUEST_RIP, entry->rip.v);
     vmwrite(VMCS_GUEST_RSP, entry->rsp);
     vcpu->gpr[GPR_RAX] = entry->rax;
@@ -383,18 +381,11 @@ static bool create(struct vm *vm, const struct entry_state *entry, struct why *w
     fill_msr_bitmap(vm->arch->msr_bitmap);
     if (!ept_create(vm, why))
         return false;
-    this_processor()->current = NULL; /* VMCSs are made here, and that of the last one goes */
     for (unsigned i = 0; i < vm->vcpu_count; i++) {
         if (!create_vcpu(&vm->vcpu[i], entry, why))
             return false;
     }
     return true;
-}
-
-bool arch_vm_create(struct vm *vm, const struct entry_state *entry, struct why *why)
-{
-    unload();
-    return vmx_enter(why) && create(vm, entry, why);
 }
 
 /* --- the processor's virtual processor -------------------------------------------------------- */
@@ -408,6 +399,12 @@ static void unload(void)
     if (current)
         context_save(&current->arch->context);
     this_processor()->current = NULL;
+}
+
+bool arch_vm_create(struct vm *vm, const struct entry_state *entry, struct why *why)
+{
+    unload();
+    return vmx_enter(why) && create(vm, entry, why);
 }
 
 static void load(struct vcpu *vcpu)

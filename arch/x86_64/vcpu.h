@@ -69,7 +69,7 @@ struct arch_vcpu {
     uint16_t vpid;         /* 0 without VPID */
     bool interrupt_window; /* an exit is wanted when the guest can take an interrupt, */
     bool nmi_window;       /* or an NMI */
-    uint32_t wake;         /* TSC, low half, at which it must attend to its timers */
+    uint64_t wake_at;      /* TSC at which it must attend to its timers */
     enum cpt_state state;  /* as the VMCS has it */
     uint32_t proc;         /* controls, as the VMCS has them */
     uint32_t exceptions;   /* exception bitmap, likewise */
@@ -145,6 +145,9 @@ static inline bool paging_load_recent(struct vcpu *vcpu, uint64_t cr3)
 /* The guest makes the processor forget all that it has cached of its tables, otherwise than by a
  * MOV to CR3. */
 void paging_invalidated(struct vcpu *vcpu);
+/* The virtual processor gets, or has had, its processor for a while. */
+void paging_begin_slice(struct vcpu *vcpu);
+void paging_end_slice(struct vcpu *vcpu);
 /* An interval has ended, or a forced change may be due. */
 void paging_tick(struct vcpu *vcpu);
 
@@ -176,6 +179,19 @@ void native_init(void);
 void native_walk_registers(struct walk_registers *registers);
 
 /* vcpu.c */
+/* The VM's lock, where there are others who could want it. */
+static inline void vcpu_lock(struct vcpu *vcpu)
+{
+    if (vcpu->shared)
+        lock_take(&vcpu->vm->lock);
+}
+static inline void vcpu_unlock(struct vcpu *vcpu)
+{
+    if (vcpu->shared)
+        lock_release(&vcpu->vm->lock);
+}
+/* Let the guest's TSC be the VM's time and what the guest added to it. */
+void vcpu_set_tsc_offset(const struct vcpu *vcpu);
 /* Forget the translations of the guest's own tables (a MOV to CR0, CR3 or CR4 that was emulated).
  */
 void vcpu_flush_tlb(struct vcpu *vcpu);

@@ -167,6 +167,9 @@ enum vmcs_segment { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS, SEG_LDTR, SE
 #define ACCESS_CODE64   0xa09bu /* execute, read, accessed; S; P; L; G */
 #define ACCESS_CODE32   0xc09bu /* the same, D instead of L */
 #define ACCESS_DATA     0xc093u /* read, write, accessed; S; P; B; G */
+#define ACCESS_CODE16   0x009bu /* execute, read, accessed; S; P */
+#define ACCESS_DATA16   0x0093u /* read, write, accessed; S; P */
+#define ACCESS_LDT      0x0082u /* LDT; P */
 #define ACCESS_TSS_BUSY 0x008bu /* busy TSS; P */
 #define ACCESS_UNUSABLE (1u << 16)
 #define ACCESS_L        (1u << 13)
@@ -176,6 +179,7 @@ enum vmcs_segment { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS, SEG_LDTR, SE
 /* Interruption information (exit, IDT-vectoring, entry), tables 25-17 to 25-19 */
 #define INTERRUPTION_VECTOR      0xffu
 #define INTERRUPTION_TYPE        (7u << 8)
+#define INTERRUPTION_EXTERNAL    (0u << 8)
 #define INTERRUPTION_NMI         (2u << 8)
 #define INTERRUPTION_HARDWARE    (3u << 8)
 #define INTERRUPTION_SOFTWARE    (4u << 8)
