@@ -8,8 +8,7 @@ TEST_CFLAGS := -std=gnu11 -g -O1 $(WARNINGS) -fsanitize=address,undefined -fno-s
 settings_SOURCES := hv/settings.c hv/paging/policy.c hv/module.c hv/why.c
 frames_SOURCES   := hv/frames.c
 ptab_SOURCES     := hv/ptab.c
-loader_SOURCES   := hv/loader.c hv/loader_elf64.c hv/loader_multiboot.c hv/module.c hv/why.c hv/settings.c \
-                    hv/paging/policy.c
+loader_SOURCES   := $(wildcard hv/loader*.c) hv/module.c hv/why.c hv/settings.c hv/paging/policy.c
 devices_SOURCES  := $(wildcard hv/dev/*.c)
 walk_SOURCES     := hv/paging/walk.c
 trace_SOURCES    := hv/paging/trace.c
@@ -21,8 +20,7 @@ emulate_SOURCES  := arch/x86_64/decode.c arch/x86_64/emulate.c
 walksim_SOURCES  := $(filter-out tests/walksim/main.c,$(wildcard tests/walksim/*.c)) $(wildcard hv/paging/*.c)
 decode_LIBS      := -lZydis -lZycore
 oracle_SOURCES   := $(addprefix tests/oracle/,processor.c machine.c reference.c program.c) $(wildcard hv/paging/*.c)
-peer_SOURCES     := tests/kvm/counters.c tests/kvm/record.c hv/loader.c hv/loader_elf64.c hv/loader_multiboot.c hv/module.c \
-                    hv/why.c hv/paging/walk.c
+peer_SOURCES     := tests/kvm/counters.c tests/kvm/record.c $(wildcard hv/loader*.c) hv/module.c hv/why.c hv/paging/walk.c
 peer_LIBS        := -I$(BUILD)/kvm
 
 TESTS := $(patsubst tests/host/%_test.c,%,$(wildcard tests/host/*_test.c))

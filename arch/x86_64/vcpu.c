@@ -141,19 +141,30 @@ static void set_segment(enum vmcs_segment segment, uint16_t selector, uint64_t b
 #define LIMIT_FLAT 0xffffffffu
 #define LIMIT_TSS  0x67u
 
-/* The selectors and limits are those of the two entry states: hv/guest_abi.h and the Multiboot
- * specification's 3.2, whose GDTR is the guest's to load; its TSS is one that nothing uses. */
+/* The selectors of each entry state: hv/guest_abi.h; the Multiboot specification's 3.2 and PVH,
+ * which leave GDTR to the guest; Linux' boot.rst, __BOOT_CS and __BOOT_DS. Where TR is 0, its TSS
+ * is one that nothing uses. */
+static const struct {
+    uint16_t code, data, task;
+} entry_selectors[] = {
+    [ENTRY_LONG] = {0x08, 0x10, 0x18},
+    [ENTRY_PROTECTED] = {0x08, 0x10, 0},
+    [ENTRY_LINUX] = {0x10, 0x18, 0},
+};
+
 static void set_segments(const struct entry_state *entry)
 {
-    bool is_long = entry->mode == ENTRY_LONG;
+    uint16_t code = entry_selectors[entry->mode].code;
+    uint16_t data = entry_selectors[entry->mode].data;
+    uint16_t task = entry_selectors[entry->mode].task;
 
-    set_segment(SEG_CS, 0x08, 0, LIMIT_FLAT, is_long ? ACCESS_CODE64 : ACCESS_CODE32);
+    set_segment(SEG_CS, code, 0, LIMIT_FLAT, entry_is_long(entry) ? ACCESS_CODE64 : ACCESS_CODE32);
     for (enum vmcs_segment s = SEG_ES; s <= SEG_GS; s++) {
         if (s != SEG_CS)
-            set_segment(s, 0x10, 0, LIMIT_FLAT, ACCESS_DATA);
+            set_segment(s, data, 0, LIMIT_FLAT, ACCESS_DATA);
     }
     set_segment(SEG_LDTR, 0, 0, 0, ACCESS_UNUSABLE);
-    set_segment(SEG_TR, is_long ? 0x18 : 0, entry->tss_base, LIMIT_TSS, ACCESS_TSS_BUSY);
+    set_segment(SEG_TR, task, entry->tss_base, LIMIT_TSS, ACCESS_TSS_BUSY);
     vmwrite(VMCS_GUEST_GDTR_BASE, entry->gdt_base);
     vmwrite(VMCS_GUEST_GDTR_LIMIT, entry->gdt_limit);
     vmwrite(VMCS_GUEST_IDTR_BASE, 0);
@@ -162,7 +173,7 @@ static void set_segments(const struct entry_state *entry)
 
 static void set_control_registers(const struct entry_state *entry)
 {
-    bool is_long = entry->mode == ENTRY_LONG;
+    bool is_long = entry_is_long(entry);
     uint64_t cr0 = CR0_PE | CR0_ET | (is_long ? CR0_MP | CR0_NE | CR0_WP | CR0_PG : 0);
     uint64_t cr4 = is_long ? CR4_PAE : 0;
     uint64_t efer = is_long ? EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE : 0;
@@ -205,6 +216,7 @@ static void set_guest_state(struct vcpu *vcpu, const struct entry_state *entry)
     vmwrite(VMCS_GUEST_RSP, entry->rsp);
     vcpu->gpr[GPR_RAX] = entry->rax;
     vcpu->gpr[GPR_RBX] = entry->rbx;
+    vcpu->gpr[GPR_RSI] = entry->rsi;
     vcpu->gpr[GPR_RDI] = entry->rdi;
 }
 

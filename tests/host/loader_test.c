@@ -265,9 +265,9 @@ static void multiboot_mistakes_are_named(void)
     multiboot(0, 0);
     must_fail("not an ELF32", "no addresses, no ELF");
     memset(image, 0, sizeof(image));
-    must_fail("neither an ELF64 file nor", "no header");
+    must_fail("neither a Linux bzImage nor an ELF64", "no header");
     image_size = 0;
-    must_fail("neither an ELF64 file nor", "empty");
+    must_fail("neither a Linux bzImage nor an ELF64", "empty");
 }
 
 static void ram_has_a_hole_below_4_gib(void)
