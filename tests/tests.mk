@@ -10,7 +10,7 @@ frames_SOURCES   := hv/frames.c
 ptab_SOURCES     := hv/ptab.c
 loader_SOURCES   := hv/loader.c hv/loader_elf64.c hv/loader_multiboot.c hv/module.c hv/why.c hv/settings.c \
                     hv/paging/policy.c
-devices_SOURCES  := hv/dev/pio.c hv/dev/uart.c
+devices_SOURCES  := hv/dev/pio.c hv/dev/uart.c hv/dev/lines.c
 walk_SOURCES     := hv/paging/walk.c
 trace_SOURCES    := hv/paging/trace.c
 acpi_SOURCES     := drivers/acpi.c

@@ -2,7 +2,7 @@
 /*
  * A virtual 16550A (National Semiconductor PC16550D), polled: infinitely fast, so that the
  * transmitter is always empty. What the guest sends is gathered into lines for the console
- * (hv/console.h has their form).
+ * (hv/dev/lines.h).
  */
 #ifndef HV_DEV_UART_H
 #define HV_DEV_UART_H
@@ -11,22 +11,20 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "hv/dev/lines.h"
+
 #define UART_REGISTERS 8u
-#define UART_LINE_MAX  256u
 #define UART_FIFO_SIZE 16u
 
-typedef void uart_output(const char *text, size_t len);
+typedef line_output uart_output;
 
 struct uart_device {
-    const char *name;
-    uart_output *output;
+    struct lines lines; /* of what the guest sends */
     uint8_t ier, fcr, lcr, mcr, scratch;
     uint8_t divisor_low, divisor_high;
     bool overrun;
     unsigned received; /* bytes in fifo, oldest first */
     uint8_t fifo[UART_FIFO_SIZE];
-    size_t line_length;
-    char line[UART_LINE_MAX];
 };
 
 void uart_device_init(struct uart_device *uart, const char *name, uart_output *output);
