@@ -41,46 +41,13 @@ enum { UART_RBR_THR = 0, UART_IER, UART_IIR_FCR, UART_LCR, UART_MCR, UART_LSR, U
 void uart_device_init(struct uart_device *uart, const char *name, uart_output *output,
                       const struct irq_line *irq)
 {
-    *uart = (struct uart_device){
-        .name = name, .output = output, .irq = *irq, .divisor_low = DIVISOR_115200};
-}
-
-/* --- lines ------------------------------------------------------------------------------------ */
-
-/* `mark`: '|' for a whole line, '+' for a piece. One call of `output`, so that nothing comes
- * between. */
-static void send_line(struct uart_device *uart, char mark)
-{
-    char text[UART_LINE_MAX + 64];
-    size_t name_length = strnlen(uart->name, sizeof(text) - UART_LINE_MAX - 4);
-    size_t length = 0;
-
-    memcpy(text, uart->name, name_length);
-    length += name_length;
-    text[length++] = mark;
-    text[length++] = ' ';
-    memcpy(text + length, uart->line, uart->line_length);
-    length += uart->line_length;
-    text[length++] = '\n';
-    uart->output(text, length);
-    uart->line_length = 0;
-}
-
-static void transmit(struct uart_device *uart, uint8_t byte)
-{
-    if (byte == '\n') {
-        send_line(uart, '|');
-        return;
-    }
-    uart->line[uart->line_length++] = (char)byte;
-    if (uart->line_length == UART_LINE_MAX)
-        send_line(uart, '+');
+    *uart = (struct uart_device){.irq = *irq, .divisor_low = DIVISOR_115200};
+    lines_init(&uart->lines, name, output);
 }
 
 void uart_device_flush(struct uart_device *uart)
 {
-    if (uart->line_length > 0)
-        send_line(uart, '+');
+    lines_flush(&uart->lines);
 }
 
 /* --- receiving -------------------------------------------------------------------------------- */
@@ -190,7 +157,7 @@ void uart_device_write(struct uart_device *uart, unsigned offset, uint8_t value)
         else if (uart->mcr & MCR_LOOP)
             uart_device_receive(uart, value);
         else
-            transmit(uart, value);
+            lines_add(&uart->lines, value);
         return;
     case UART_IER:
         if (dlab)

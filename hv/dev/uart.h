@@ -14,17 +14,16 @@
 #include <stdint.h>
 
 #include "hv/dev/irq.h"
+#include "hv/dev/lines.h"
 
 #define UART_REGISTERS  8u
-#define UART_LINE_MAX   256u
 #define UART_FIFO_SIZE  16u
 #define UART_QUEUE_SIZE 4096u /* a power of two */
 
-typedef void uart_output(const char *text, size_t len);
+typedef line_output uart_output;
 
 struct uart_device {
-    const char *name;
-    uart_output *output;
+    struct lines lines; /* of what the guest sends */
     struct irq_line irq;
     uint8_t ier, fcr, lcr, mcr, scratch;
     uint8_t divisor_low, divisor_high;
@@ -35,8 +34,6 @@ struct uart_device {
     uint8_t fifo[UART_FIFO_SIZE];
     uint32_t queue_in, queue_out; /* bytes that went in and out; their low bits are the places */
     uint8_t queue[UART_QUEUE_SIZE];
-    size_t line_length;
-    char line[UART_LINE_MAX];
 };
 
 void uart_device_init(struct uart_device *uart, const char *name, uart_output *output,
