@@ -6,7 +6,9 @@ TEST_CFLAGS := -std=gnu11 -g -O1 $(WARNINGS) -fsanitize=address,undefined -fno-s
                -fno-omit-frame-pointer -I. -MMD -MP
 
 settings_SOURCES := hv/settings.c hv/paging/policy.c hv/module.c hv/why.c
-frames_SOURCES   := hv/frames.c
+frames_SOURCES   := hv/frames.c hv/lock.c tests/host/clock.c
+lock_SOURCES     := hv/lock.c tests/host/clock.c
+lock_LIBS        := -pthread
 ptab_SOURCES     := hv/ptab.c
 loader_SOURCES   := $(wildcard hv/loader*.c) hv/module.c hv/why.c hv/settings.c hv/paging/policy.c
 devices_SOURCES  := $(wildcard hv/dev/*.c)
