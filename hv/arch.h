@@ -38,7 +38,6 @@ uint64_t time_hz(void);
  * The processors that run, by index: 0 up to processor_count() - 1, the boot processor first. The
  * count is final once processors_start (arch/x86_64/smp.c) has returned.
  */
-#define PROCESSORS_MAX 256u
 unsigned processor_count(void);
 unsigned processor_index(void); /* of the one that asks */
 

@@ -6,6 +6,7 @@
 #include "hv/arch.h"
 #include "hv/console.h"
 #include "hv/guest_paging.h"
+#include "hv/monitor.h"
 #include "hv/sched.h"
 #include "hv/vm.h"
 
@@ -191,6 +192,8 @@ bool vcpu_attend(struct vcpu *vcpu)
     struct vm *vm = vcpu->vm;
     struct interrupts *interrupts = &vm->devices.interrupts;
 
+    if (vcpu->processor == 0) /* where the boot processor's slices are long, keys are not to wait */
+        monitor_poll();
     if (vcpu->index == 0)
         serve_vm(vm);
     interrupts_tick(interrupts, vcpu->index);

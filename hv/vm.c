@@ -366,9 +366,11 @@ static bool create_native(struct vm *vm, struct entry_state *entry, struct why *
 static bool choose_processor(const struct vm_settings *s, unsigned index, unsigned *processor,
                              struct why *why)
 {
+    int pinned = vm_pinned_to(s, index);
+
     *processor = 0;
-    if (s->pin_count > 0) {
-        *processor = s->pin[index % s->pin_count];
+    if (pinned >= 0) {
+        *processor = (unsigned)pinned;
         return *processor < processor_count() ||
                why_set(why, "pin = %u: there are %u processors", *processor,
                        processor_count());

@@ -9,6 +9,7 @@
 
 #include "arch/x86_64/descriptors.h"
 #include "hv/arch.h"
+#include "hv/settings.h"
 #include "hv/types.h"
 
 struct vcpu;
