@@ -95,6 +95,10 @@ bool interrupts_read_msr(struct interrupts *interrupts, unsigned cpu, uint32_t m
 bool interrupts_write_msr(struct interrupts *interrupts, unsigned cpu, uint32_t msr,
                           uint64_t value);
 
+/* The i8259s' ports: 0x20, 0x21, 0xa0, 0xa1, 0x4d0, 0x4d1. */
+uint8_t interrupts_read_pics(struct interrupts *interrupts, uint16_t port);
+void interrupts_write_pics(struct interrupts *interrupts, uint16_t port, uint8_t value);
+
 /* Memory accesses of `cpu` to its local APIC or the I/O APIC. False: neither is at `at`. */
 bool interrupts_mmio_read(struct interrupts *interrupts, unsigned cpu, gpa_t at, unsigned bytes,
                           uint64_t *value);

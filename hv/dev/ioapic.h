@@ -28,9 +28,11 @@ struct ioapic {
     uint64_t entry[IOAPIC_PINS];
 };
 
-/* As after reset: all entries are masked. */
 void ioapic_init(struct ioapic *ioapic, bool (*send)(void *, const struct apic_message *),
                  void *context);
+
+/* As after power-on: all entries are masked. The pins keep their levels. */
+void ioapic_reset(struct ioapic *ioapic);
 
 /* Pin `pin` (below IOAPIC_PINS) has a level. */
 void ioapic_set_pin(struct ioapic *ioapic, unsigned pin, bool level);

@@ -42,7 +42,6 @@ struct lapic_timer {
 struct lapic {
     const struct apic_bus *bus;
     unsigned id;
-    bool bsp;
     uint64_t physical_mask; /* bits that an address in IA32_APIC_BASE may have */
     uint64_t base;          /* IA32_APIC_BASE */
     enum lapic_mode mode;
@@ -65,11 +64,14 @@ struct lapic {
 };
 
 /*
- * As after reset (SDM 3A 11.4.7.1), with LAPIC `id` on `bus`. `ratio`: TSC ticks to a tick of the
- * timer before its divider; `physical_bits`: MAXPHYADDR.
+ * Local APIC `id` on `bus`, as after power-on; 0 is the bootstrap processor's. `ratio`: TSC ticks
+ * to a tick of the timer before its divider, at least 1; `physical_bits`: MAXPHYADDR.
  */
 void lapic_init(struct lapic *lapic, unsigned id, const struct apic_bus *bus, unsigned ratio,
                 unsigned physical_bits);
+
+/* As after power-on (SDM 3A 11.4.7.1). The pins keep their levels. */
+void lapic_reset(struct lapic *lapic);
 
 /* What firmware leaves behind on the bootstrap processor: virtual wire mode (MultiProcessor
  * Specification 3.6.2.2). Software-enabled, LINT0 ExtINT, LINT1 NMI, both unmasked. */
@@ -98,6 +100,12 @@ void lapic_set_lint(struct lapic *lapic, unsigned lint, bool level);
 /* Whether INTR of the i8259s gets through to the processor: LINT0 is ExtINT and not masked, or the
  * APIC is globally disabled, so that the pin is INTR (SDM 3A 11.4.3). */
 bool lapic_passes_extint(const struct lapic *lapic);
+
+/* Where the registers are in xAPIC mode. Software may move them; RAM has precedence. */
+static inline uint64_t lapic_base(const struct lapic *lapic)
+{
+    return lapic->base & lapic->physical_mask;
+}
 
 /* The vector that the processor would take now, or -1. */
 static inline int lapic_pending(const struct lapic *lapic)

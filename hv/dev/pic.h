@@ -29,15 +29,18 @@ struct pics {
     bool intr;          /* the master's output, to the processor */
 };
 
-/* As after power-on: firmware's vectors (IRQ 0 at 0x08, IRQ 8 at 0x70), all masked but the
- * cascade. */
-void pics_init(struct pics *pics);
+/* As after power-on and firmware: vectors 0x08 for IRQ 0 and 0x70 for IRQ 8, all masked but the
+ * cascade. The inputs keep their levels, which are low in a struct that is all zero. */
+void pics_reset(struct pics *pics);
 
 /* Input `irq` (below PIC_LINES, not 2) has a level. */
 void pics_set_line(struct pics *pics, unsigned irq, bool level);
 
-/* The vector that an INTA cycle would give now, and that cycle: the highest request, or the
- * spurious IRQ 7 or 15 when it has gone. */
+/*
+ * The vector that an INTA cycle would give now, and that cycle. Without a request it is the
+ * spurious one of input 7, which is not in service. So are interrupts that go between INT and INTA;
+ * that cannot happen while the caller looks at `intr` under the same lock.
+ */
 uint8_t pics_vector(const struct pics *pics);
 uint8_t pics_acknowledge(struct pics *pics);
 
