@@ -283,42 +283,70 @@ __attribute__((noinline)) static bool attend(struct vcpu *vcpu)
 /*
  * The guest is entered only when nothing was left to attend to after in_guest was set: whoever sets
  * a bit then sees in_guest, and interrupts. The exchange is the fence that this needs (SDM 3A
- * 8.2.3.4).
+ * 8.2.3.4). Nobody waits for one that is alone in its VM, and a kick that comes after the look ends
+ * the visit at once.
  */
-bool vmx_may_enter(struct vcpu *vcpu)
+static inline bool may_enter(struct vcpu *vcpu, bool shared)
 {
-    for (;;) {
+    if (shared)
         __atomic_exchange_n(&vcpu->in_guest, 1, __ATOMIC_SEQ_CST);
-        if (__builtin_expect(__atomic_load_n(&vcpu->attention, __ATOMIC_ACQUIRE) == 0, true))
-            return true;
+    return __builtin_expect(__atomic_load_n(&vcpu->attention, __ATOMIC_ACQUIRE) == 0, true);
+}
+
+__attribute__((noinline)) bool vmx_may_enter(struct vcpu *vcpu)
+{
+    while (!may_enter(vcpu, vcpu->shared)) {
         __atomic_store_n(&vcpu->in_guest, 0, __ATOMIC_RELEASE);
         if (!attend(vcpu))
             return false;
     }
+    return true;
 }
 
-bool vmx_handle_exit(struct vcpu *vcpu)
+/* An exit that nothing handles, or whose handler could not. */
+__attribute__((noinline)) static void stop_unhandled(struct vcpu *vcpu, uint32_t reason)
 {
-    uint32_t information = vmread32(VMCS_EXIT_REASON);
-    uint32_t reason = information & EXIT_REASON_BASIC;
+    const char *name = reason < EXIT_REASONS ? exits[reason].name : NULL;
 
-    __atomic_store_n(&vcpu->in_guest, 0, __ATOMIC_RELEASE);
-    if (reason >= EXIT_REASONS || !exits[reason].handle) {
-        vm_stop(vcpu->vm, "exit reason %u (%s), which nothing handles", reason,
-                reason < EXIT_REASONS && exits[reason].name ? exits[reason].name : "unknown");
-        return !vmx_may_enter(vcpu);
+    vm_stop(vcpu->vm, "exit %u (%s), qualification 0x%llx: not handled", reason,
+            name ? name : "unknown", (unsigned long long)vmread(VMCS_EXIT_QUALIFICATION));
+}
+
+__attribute__((always_inline)) static inline void handle(struct vcpu *vcpu, uint32_t reason)
+{
+    exit_handler *handler = reason < EXIT_REASONS ? exits[reason].handle : NULL;
+
+    if (!handler) {
+        stop_unhandled(vcpu, reason);
+        return;
     }
-    vcpu_lock(vcpu);
     begin_exit(vcpu);
     vcpu->exits[reason]++;
     if (--vcpu->until_look == 0)
         look_around(vcpu);
-    if (!exits[reason].handle(vcpu))
-        vm_stop(vcpu->vm, "exit '%s', qualification 0x%llx: not handled", exits[reason].name,
-                (unsigned long long)vmread(VMCS_EXIT_QUALIFICATION));
+    if (!handler(vcpu))
+        stop_unhandled(vcpu, reason);
     end_exit(vcpu);
-    vcpu_unlock(vcpu);
+}
+
+/* The exit of a virtual processor that is not alone in its VM. */
+__attribute__((noinline)) static bool handle_shared_exit(struct vcpu *vcpu, uint32_t reason)
+{
+    __atomic_store_n(&vcpu->in_guest, 0, __ATOMIC_RELEASE);
+    lock_take(&vcpu->vm->lock);
+    handle(vcpu, reason);
+    lock_release(&vcpu->vm->lock);
     return !vmx_may_enter(vcpu);
+}
+
+bool vmx_handle_exit(struct vcpu *vcpu)
+{
+    uint32_t reason = vmread32(VMCS_EXIT_REASON) & EXIT_REASON_BASIC;
+
+    if (__builtin_expect(vcpu->shared, false))
+        return handle_shared_exit(vcpu, reason);
+    handle(vcpu, reason);
+    return !may_enter(vcpu, false) && !vmx_may_enter(vcpu);
 }
 
 /* --- the dump --------------------------------------------------------------------------------- */

@@ -81,7 +81,8 @@ bool exit_cpuid(struct vcpu *vcpu)
     uint32_t leaf = (uint32_t)gpr[GPR_RAX], subleaf = (uint32_t)gpr[GPR_RCX];
     struct cpuid_regs r = guest_cpuid(leaf, subleaf, vmread(VMCS_GUEST_CR4));
 
-    guest_cpuid_processor(vcpu, leaf, subleaf, &r);
+    if (guest_cpuid_is_own(leaf))
+        r = guest_cpuid_processor(vcpu, leaf, subleaf, r);
 
     gpr[GPR_RAX] = r.eax;
     gpr[GPR_RBX] = r.ebx;

@@ -296,33 +296,29 @@ static struct cpuid_regs topology_leaf(const struct vcpu *vcpu, uint32_t subleaf
 
 #define CPUID4_CORES_SHIFT 26
 
-void guest_cpuid_processor(const struct vcpu *vcpu, uint32_t leaf, uint32_t subleaf,
-                           struct cpuid_regs *r)
+struct cpuid_regs guest_cpuid_processor(const struct vcpu *vcpu, uint32_t leaf, uint32_t subleaf,
+                                        struct cpuid_regs r)
 {
-    struct interrupts *interrupts = &vcpu->vm->devices.interrupts;
     unsigned count = vcpu->vm->vcpu_count;
     uint64_t base = 0;
 
     switch (leaf) {
     case 0x1:
-        r->ebx |= vcpu->index << CPUID1_EBX_ID_SHIFT;
+        r.ebx |= vcpu->index << CPUID1_EBX_ID_SHIFT;
         if (count > 1) {
-            r->ebx |= count << CPUID1_EBX_COUNT;
-            r->edx |= (uint32_t)CPUID1_EDX_HTT;
+            r.ebx |= count << CPUID1_EBX_COUNT;
+            r.edx |= (uint32_t)CPUID1_EDX_HTT;
         }
-        (void)interrupts_read_msr(interrupts, vcpu->index, MSR_APIC_BASE, &base);
+        (void)interrupts_read_msr(&vcpu->vm->devices.interrupts, vcpu->index, MSR_APIC_BASE, &base);
         if (base & APIC_BASE_ENABLE)
-            r->edx |= (uint32_t)CPUID1_EDX_APIC;
-        return;
+            r.edx |= (uint32_t)CPUID1_EDX_APIC;
+        return r;
     case 0x4:
-        if (r->eax != 0) /* there is such a cache */
-            r->eax |= ((1u << id_bits(count)) - 1) << CPUID4_CORES_SHIFT;
-        return;
-    case 0xb:
-        *r = topology_leaf(vcpu, subleaf);
-        return;
+        if (r.eax != 0) /* there is such a cache */
+            r.eax |= ((1u << id_bits(count)) - 1) << CPUID4_CORES_SHIFT;
+        return r;
     default:
-        return;
+        return topology_leaf(vcpu, subleaf);
     }
 }
 

@@ -16,9 +16,14 @@ void guest_cpu_init(void);
 /* CPUID as the guest sees it, given its CR4 (OSXSAVE, OSPKE follow it). */
 struct cpuid_regs guest_cpuid(uint32_t leaf, uint32_t subleaf, uint64_t cr4);
 
-/* What of it is the virtual processor's own: APIC id and topology, and whether its APIC is on. */
-void guest_cpuid_processor(const struct vcpu *vcpu, uint32_t leaf, uint32_t subleaf,
-                           struct cpuid_regs *r);
+/* Leaves that tell what is the virtual processor's own, its APIC id, topology and whether its APIC
+ * is on; and such a leaf, `r` being what guest_cpuid has. */
+static inline bool guest_cpuid_is_own(uint32_t leaf)
+{
+    return leaf == 0x1 || leaf == 0x4 || leaf == 0xb;
+}
+struct cpuid_regs guest_cpuid_processor(const struct vcpu *vcpu, uint32_t leaf, uint32_t subleaf,
+                                        struct cpuid_regs r);
 
 /* Memory-type range registers as firmware leaves them: write-back, but for the device space below
  * 4 GiB. */
