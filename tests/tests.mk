@@ -11,6 +11,11 @@ ptab_SOURCES     := hv/ptab.c
 loader_SOURCES   := hv/loader.c hv/loader_elf64.c hv/loader_multiboot.c hv/module.c hv/why.c hv/settings.c \
                     hv/paging/policy.c
 devices_SOURCES  := hv/dev/pio.c hv/dev/uart.c hv/dev/lines.c
+virtio_SOURCES   = hv/dev/virtio.c hv/dev/virtio_entropy.c $(loader_SOURCES)
+virtio_block_SOURCES   = hv/dev/virtio.c hv/dev/virtio_block.c $(loader_SOURCES)
+virtio_console_SOURCES = hv/dev/virtio.c hv/dev/virtio_console.c hv/dev/lines.c $(loader_SOURCES)
+acpi_pm_SOURCES  := hv/dev/acpi_pm.c hv/dev/pci.c
+acpi_guest_SOURCES := hv/acpi_guest.c drivers/acpi.c
 walk_SOURCES     := hv/paging/walk.c
 trace_SOURCES    := hv/paging/trace.c
 acpi_SOURCES     := drivers/acpi.c
