@@ -253,8 +253,8 @@ static void the_id_is_given(void)
     set_up(&d, 0, 8);
     struct request r = add(T_GET_ID, 0, 20, 1, false);
     CHECK(perform(&r) == OK && memcmp(data_of(&r), "a serial number\0\0\0\0\0", 20) == 0, "id");
-    r = add(T_GET_ID, 0, 5, 1, false);
-    CHECK(perform(&r) == OK && memcmp(data_of(&r), "a ser", 5) == 0, "what there is room for");
+    r = add(T_GET_ID, 0, 8, 1, false);
+    CHECK(perform(&r) == OK && memcmp(data_of(&r), "a serial", 8) == 0, "what there is room for");
     r = add(T_GET_ID, 0, 100, 1, false);
     CHECK(perform(&r) == OK, "more room than needed");
     end();
