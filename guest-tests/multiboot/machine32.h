@@ -95,6 +95,20 @@ static inline uint64_t rdtsc(void)
     return value;
 }
 
+/*
+ * A counter's value and when it was so. Where an emulator's host takes its processor away, a
+ * reading takes long: of some readings the shortest counts, so that two samples far apart give the
+ * right rate.
+ */
+struct sample {
+    uint64_t tsc;
+    uint32_t value;
+};
+
+struct sample sample_counter(uint32_t (*read)(void));
+/* How fast a counter of the bits `mask` counts up, by two samples `us` apart. */
+uint32_t counter_khz(uint32_t (*read)(void), uint32_t mask, uint32_t us);
+
 struct deadline {
     uint64_t start, ticks;
 };
@@ -234,13 +248,15 @@ void pic_connect(void);
 /* --- i8254
  * ---------------------------------------------------------------------------------------- */
 
-#define PIT_HZ 1193182u
+#define PIT_HZ   1193182u
+#define PIT_MASK 0xffffu
 
 /* Program counter `channel`, low and high byte; a count of 0 is 65536. */
 void pit_set(unsigned channel, unsigned mode, uint16_t count);
 uint16_t pit_read(unsigned channel); /* latched */
 void pit_gate(bool on);              /* counter 2's gate; the speaker stays off */
 bool pit_out(void);                  /* counter 2's output */
+uint32_t pit_elapsed(void); /* counts since counter 0 was set in mode 2 to 0, in PIT_MASK */
 
 /* --- RTC
  * ------------------------------------------------------------------------------------------ */

@@ -269,28 +269,23 @@ static const char *error_vector(void)
 
 static uint64_t timer_started; /* TSC just before the initial count was written */
 
-/* Counts in a millisecond with this divider. An emulator's host may take its processor away between
- * two readings, which makes the result smaller: the largest of some is the right one. */
+static uint32_t timer_elapsed(void)
+{
+    return 0u - apic_read(APIC_TIMER_CURRENT);
+}
+
+/* Counts in a millisecond with this divider. */
 static uint32_t timer_khz(uint32_t divide)
 {
-    uint32_t khz = 0;
-
     apic_write(APIC_LVT_TIMER, LVT_MASKED | VECTOR_TIMER);
     apic_write(APIC_TIMER_DIVIDE, divide);
-    for (unsigned attempt = 0; attempt < 3; attempt++) {
-        apic_write(APIC_TIMER_INITIAL, 0xffffffff);
-        uint64_t start = rdtsc();
-        uint32_t first = apic_read(APIC_TIMER_CURRENT);
-        spin_us(2000);
-        uint32_t last = apic_read(APIC_TIMER_CURRENT);
-        uint32_t found = mul_div(first - last, tsc_khz, (uint32_t)(rdtsc() - start));
-        khz = found > khz ? found : khz;
-    }
+    apic_write(APIC_TIMER_INITIAL, 0xffffffff);
+    uint32_t khz = counter_khz(timer_elapsed, 0xffffffff, 2000);
     apic_write(APIC_TIMER_INITIAL, 0);
     return khz;
 }
 
-/* 10.5.4: the divider. Up to 5 attempts, see timer_khz. */
+/* 10.5.4: the divider. Up to 5 attempts, as an emulator may be held up. */
 static const char *timer_divider(void)
 {
     uint32_t by_1 = 0, by_2 = 0, by_16 = 0;

@@ -142,8 +142,8 @@ static const char *level(void)
 {
     level_pin = ioapic_pin(4);
     set_handler(VECTOR_LEVEL, serve_second);
-    outb(UART_IER, UART_IER_THRE);
     ioapic_route(level_pin, cpus[0].apic_id, ENTRY_LEVEL | VECTOR_LEVEL);
+    outb(UART_IER, UART_IER_THRE);
     EXPECT(wait_count(VECTOR_LEVEL, 1, BOUND_US), "a line that is high does not interrupt");
     EXPECT(remote_in_service, "remote IRR is not set in service");
     EXPECT(wait_count(VECTOR_LEVEL, 2, BOUND_US),

@@ -49,29 +49,30 @@ static const char *acpi_mode(void)
     return NULL;
 }
 
-/* 4.8.2.1: the timer counts up at 3.579545 MHz. Up to 5 attempts: an emulator's host may be
- * interrupted. */
+static uint16_t pm_timer_port;
+
+static uint32_t pm_timer_read(void)
+{
+    return inl(pm_timer_port);
+}
+
+/* 4.8.2.1: the timer counts up at 3.579545 MHz. Up to 5 attempts, as an emulator may be held up. */
 static const char *pm_timer(void)
 {
     const struct acpi_table *fadt = acpi_find("FACP");
-    uint32_t counts = 0, due = 0;
+    uint32_t khz = 0;
 
     EXPECT(fadt, "no FADT");
-    uint16_t port = (uint16_t)acpi_field(fadt, FADT_PM_TMR);
+    pm_timer_port = (uint16_t)acpi_field(fadt, FADT_PM_TMR);
     bool is_long = acpi_field(fadt, FADT_FLAGS) & FADT_TIMER_32_BITS;
-    EXPECT(port, "no PM timer");
-    EXPECT(is_long || !(inl(port) & ~PM_TIMER_MASK), "a timer of 24 bits has more");
+    EXPECT(pm_timer_port, "no PM timer");
+    EXPECT(is_long || !(pm_timer_read() & ~PM_TIMER_MASK), "a timer of 24 bits has more");
     for (unsigned attempt = 0; attempt < 5; attempt++) {
-        uint64_t start = rdtsc();
-        uint32_t first = inl(port);
-        spin_us(20000);
-        uint32_t last = inl(port);
-        due = mul_div((uint32_t)(rdtsc() - start), PM_TIMER_KHZ, tsc_khz);
-        counts = (last - first) & PM_TIMER_MASK;
-        if (is_about(counts, due, 2))
+        khz = counter_khz(pm_timer_read, PM_TIMER_MASK, 20000);
+        if (is_about(khz, PM_TIMER_KHZ, 2))
             return NULL;
     }
-    EXPECT_EQ(counts, due, "counts in the TSC's 20 ms");
+    EXPECT_EQ(khz, PM_TIMER_KHZ, "counts in a millisecond of the TSC");
     return NULL;
 }
 

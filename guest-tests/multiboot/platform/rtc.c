@@ -160,7 +160,7 @@ static const char *periodic_rate(void)
     cmos_write(RTC_A, A_1024_HZ);
     listen_to_rtc(note_c);
     enable(B_PIE);
-    for (unsigned attempt = 0; attempt < 5; attempt++) {
+    for (unsigned attempt = 0; attempt < 20; attempt++) {
         uint32_t first = cpus[0].counts[VECTOR_RTC] + 1;
         EXPECT(wait_count(VECTOR_RTC, first, BOUND_US), "no IRQ 8");
         uint64_t start = cpus[0].last_tsc[VECTOR_RTC];
