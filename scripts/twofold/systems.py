@@ -29,14 +29,14 @@ PROGRAMS = ["usr/bin/stress-ng", "usr/bin/sqlite3", "usr/bin/redis-server", "usr
             "usr/bin/gcc", "usr/bin/x86_64-linux-gnu-gcc-12", "usr/bin/x86_64-linux-gnu-as",
             "usr/bin/x86_64-linux-gnu-ld.bfd", "usr/bin/as", "usr/bin/ld"]
 COMPILER = "usr/lib/gcc/x86_64-linux-gnu/12"
-COMPILER_FILES = ["cc1", "collect2", "libgcc.a", "libgcc_s.so", "libgcc_eh.a", "crtbegin*.o", "crtend*.o", "include"]
+COMPILER_FILES = ["cc1", "collect2", "libgcc.a", "libgcc_s.so", "libgcc_eh.a", "crtbegin*.o", "crtend*.o",
+                  "include/std*.h"]
 C_LIBRARY = "usr/lib/x86_64-linux-gnu"
 C_LIBRARY_FILES = ["crt1.o", "Scrt1.o", "crti.o", "crtn.o", "libc.so", "libc_nonshared.a"]
 HEADERS = ["usr/include/*.h", "usr/include/x86_64-linux-gnu/bits", "usr/include/x86_64-linux-gnu/gnu",
-           "usr/include/x86_64-linux-gnu/sys", "usr/include/linux", "usr/include/asm-generic",
-           "usr/include/x86_64-linux-gnu/asm"]
-LIBRARY_FOLDERS = ["lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu", "lib64"]
-DISK_SLACK = 1.15  # of the files' size: the file system's own tables, and no room to spare
+           "usr/include/x86_64-linux-gnu/sys"]
+LIBRARY_FOLDERS = ["lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu"]
+DISK_SLACK = 1.06  # of the files' size: the file system's own tables, and no room to spare
 DISK_UUID = "6d9eb0f6-6e7c-4a7c-9d0e-2b0a54f0fd03"
 EPOCH = 946684800  # of all times in it
 
@@ -122,25 +122,24 @@ def _copy_file(source, target):
 
 
 def _library(root, tree, name):
-    """Copy the library `name` and the files that its links lead to; returns whether it is there."""
-    for folder in LIBRARY_FOLDERS:
-        path = root / folder / name
+    """Copy a library, by its name or (a loader) its path, and the files that its links lead to; returns their path in the
+    tree, None when it is not there."""
+    for path in [root / name.lstrip("/")] if "/" in name else [root / folder / name for folder in LIBRARY_FOLDERS]:
         while os.path.lexists(path):
             target = tree / path.relative_to(root)
             target.parent.mkdir(parents=True, exist_ok=True)
             _copy_file(path, target)
             if not path.is_symlink():
-                return True
+                return target
             link = os.readlink(path)
             path = root / link.lstrip("/") if link.startswith("/") else path.parent / link
-    return False
+    return None
 
 
 def _needed(file):
-    """The libraries and the loader that an ELF file needs."""
+    """The libraries and the loader that an ELF file needs: names, and the loader's path."""
     text = output("readelf", "-Wdl", str(file))
-    return re.findall(r"\(NEEDED\).*\[(.+)\]", text) + [pathlib.PurePath(i).name for i in
-                                                       re.findall(r"interpreter: (.+)\]", text)]
+    return re.findall(r"\(NEEDED\).*\[(.+)\]", text) + re.findall(r"interpreter: (.+)\]", text)
 
 
 def _add_libraries(root, tree):
@@ -155,9 +154,10 @@ def _add_libraries(root, tree):
             continue
         for name in set(_needed(file)) - seen:
             seen.add(name)
-            if not _library(root, tree, name):
+            library = _library(root, tree, name)
+            if library is None:
                 raise machine.MachineError(f"{file.relative_to(tree)} needs {name}, which no package has")
-            waiting += [p for folder in LIBRARY_FOLDERS for p in [tree / folder / name] if p.exists()]
+            waiting.append(library)
 
 
 def _workloads_root():
