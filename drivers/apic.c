@@ -85,6 +85,11 @@ static void apic_write(unsigned offset, uint32_t value)
         xapic[offset / sizeof(uint32_t)] = value;
 }
 
+static bool in_x2apic_mode(void)
+{
+    return (rdmsr(MSR_APIC_BASE) & APIC_BASE_X2APIC) != 0;
+}
+
 static void enable(bool want_x2apic)
 {
     uint64_t base = rdmsr(MSR_APIC_BASE);
@@ -152,6 +157,20 @@ void apic_init(bool want_x2apic)
     this_processor()->apic_id = apic_id();
     log_line("apic: %s, id %u, timer %llu kHz%s", xapic ? "xAPIC" : "x2APIC", apic_id(),
              (unsigned long long)timer_hz / 1000, has_tsc_deadline ? ", TSC deadline" : "");
+}
+
+/* INIT leaves the mode as it was, SDM 3A 11.12.5.1: firmware has started this processor before. */
+bool apic_enter(struct why *why)
+{
+    wrmsr(MSR_APIC_BASE, rdmsr(MSR_APIC_BASE) | APIC_BASE_ENABLE);
+    if (!xapic && !in_x2apic_mode())
+        wrmsr(MSR_APIC_BASE, rdmsr(MSR_APIC_BASE) | APIC_BASE_X2APIC);
+    if (xapic && in_x2apic_mode())
+        return why_set(why, "its APIC is in x2APIC mode, and the boot processor's is not");
+    mask_all();
+    apic_write(APIC_SPURIOUS, SPURIOUS_ENABLE | VECTOR_SPURIOUS);
+    apic_write(APIC_TIMER_DIVIDE, DIVIDE_BY_1);
+    return true;
 }
 
 uint32_t apic_id(void)

@@ -28,7 +28,7 @@ memory: guest={memory}, host={host}
 romimage: file={ovmf}
 vgaromimage: file={vga}
 pci: enabled=1, chipset=i440fx
-cpu: model={model}, count=1, ips=50000000, reset_on_triple_fault=0, cpuid_limit_winnt=0
+cpu: model={model}, count={processors}, ips=50000000, reset_on_triple_fault=0, cpuid_limit_winnt=0
 clock: sync=none, time0=946684800
 com1: enabled=1, mode=file, dev={serial}
 port_e9_hack: enabled=1
@@ -80,26 +80,26 @@ def at_end_setting(machine):
     return "bochs" if machine == "bochs" else "qemu"
 
 
-def _bochs_command(folder, image, serial, cpu_model, memory):
+def _bochs_command(folder, image, serial, cpu_model, memory, processors):
     rc = folder / "rc"
     rc.write_text("c\nquit\n")  # Debian's Bochs has its debugger built in and starts at its prompt
     config = folder / "bochsrc"
     config.write_text(
         BOCHSRC.format(
             memory=memory, host=min(memory, BOCHS_HOST_MIB), ovmf=OVMF, vga=VGA_BIOS, serial=serial,
-            folder=folder, image=image, model=cpu_model or "corei7_skylake_x",
+            folder=folder, image=image, model=cpu_model or "corei7_skylake_x", processors=processors,
         )
     )
     return ["bochs-bin", "-q", "-f", str(config), "-rc", str(rc)]
 
 
-def _qemu_command(folder, image, serial, cpu_model, kvm, memory):
+def _qemu_command(folder, image, serial, cpu_model, kvm, memory, processors):
     variables = folder / "ovmf.fd"
     shutil.copy(OVMF, variables)  # the firmware writes its settings into its own file
     cpu = cpu_model or ("host" if kvm else "max")
     return [
         "qemu-system-x86_64", "-machine", "q35" + (",accel=kvm" if kvm else ",accel=tcg"),
-        "-cpu", cpu, "-m", f"{memory}M", "-drive", f"if=pflash,format=raw,file={variables}",
+        "-cpu", cpu, "-smp", str(processors), "-m", f"{memory}M", "-drive", f"if=pflash,format=raw,file={variables}",
         "-drive", f"format=raw,file={image},snapshot=on", "-serial", f"file:{serial}",
         "-device", "isa-debug-exit,iobase=0xf4,iosize=4", "-display", "none", "-net", "none",
         "-no-reboot",
@@ -109,7 +109,7 @@ def _qemu_command(folder, image, serial, cpu_model, kvm, memory):
 class Run:
     """One boot of `image`. Iterate for the console's lines; then `timed_out` and `status` are known."""
 
-    def __init__(self, machine, image, folder, limit_seconds, cpu_model=None, memory=MEMORY_MIB):
+    def __init__(self, machine, image, folder, limit_seconds, cpu_model=None, memory=MEMORY_MIB, processors=1):
         self.timed_out = False
         self.status = None
         self._limit = limit_seconds
@@ -117,9 +117,9 @@ class Run:
         self._serial.touch()
         folder = pathlib.Path(folder)
         if machine == "bochs":
-            command = _bochs_command(folder, image, self._serial, cpu_model, memory)
+            command = _bochs_command(folder, image, self._serial, cpu_model, memory, processors)
         else:
-            command = _qemu_command(folder, image, self._serial, cpu_model, machine == "kvm", memory)
+            command = _qemu_command(folder, image, self._serial, cpu_model, machine == "kvm", memory, processors)
         if shutil.which(command[0]) is None:
             raise MachineError(f"{command[0]} is not installed: run scripts/setup")
         # Should this script be killed, the emulator still ends.

@@ -31,6 +31,7 @@ class Scenario:
     cpu_model: typing.Any = None
     globals: str = ""  # further lines of [twofold]
     memory: int = 3072  # MiB, of QEMU
+    processors: int = 1
     limit: float = 240
     stop: typing.Any = None  # bytes in a line that end the machine: what follows does not matter
 
