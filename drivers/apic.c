@@ -62,6 +62,7 @@ enum {
 #define PIC_MASK_ALL 0xffu
 
 #define CALIBRATION_FRACTION 200u /* of a second: 5 ms */
+#define MEASUREMENTS         3u
 #define SEND_POLLS_MAX       100000u
 
 /* Set for the boot processor; the others are brought into the same mode. */
@@ -129,20 +130,30 @@ static void mask_all(void)
     }
 }
 
-static void calibrate_timer(void)
+/* Ticks of the timer per tick of the TSC, times 2^32. */
+static uint64_t measure_timer(void)
 {
     uint64_t start = time_now();
     uint64_t wait = time_hz() / CALIBRATION_FRACTION;
 
-    apic_write(APIC_TIMER_DIVIDE, DIVIDE_BY_1);
     apic_write(APIC_TIMER_INITIAL, UINT32_MAX);
     while (time_now() - start < wait)
         cpu_pause();
     uint32_t counted = UINT32_MAX - apic_read(APIC_TIMER_CURRENT);
     uint64_t elapsed = time_now() - start;
     apic_write(APIC_TIMER_INITIAL, 0);
-    timer_per_tsc = ((uint64_t)counted << 32) / elapsed;
-    timer_hz = counted * time_hz() / elapsed;
+    return ((uint64_t)counted << 32) / elapsed;
+}
+
+/* What holds the processor up between two reads, as an SMI does, makes a measurement too small: the
+ * largest is the best. */
+static void calibrate_timer(void)
+{
+    apic_write(APIC_TIMER_DIVIDE, DIVIDE_BY_1);
+    timer_per_tsc = 0;
+    for (unsigned n = 0; n < MEASUREMENTS; n++)
+        timer_per_tsc = max_u64(timer_per_tsc, measure_timer());
+    timer_hz = (uint64_t)((unsigned __int128)time_hz() * timer_per_tsc >> 32);
 }
 
 void apic_init(bool want_x2apic)

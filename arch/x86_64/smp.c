@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Starting the other processors, one after the other (SDM 3A 8.4.4): INIT, a wait, and a start-up
- * IPI, which is sent again if nothing has happened. Each comes through trampoline.S, takes over
- * what the boot processor has chosen for all (tables, control registers, the APIC's mode, VMX),
- * compares its clock with the boot processor's, and waits until all have come. One that does not
- * come in time is sent back to wait for a start-up IPI and left out.
+ * Starting the other processors (SDM 3A 8.4.4): INIT for all, a wait, and then, one after the
+ * other, a start-up IPI, which is sent again if nothing has happened. Each comes through
+ * trampoline.S, takes over what the boot processor has chosen for all (tables, control registers,
+ * the APIC's mode, VMX), compares its clock with the boot processor's, and waits until all have
+ * come. One that does not come in time is sent back to wait for a start-up IPI and left out.
  */
 #include <string.h>
 
@@ -24,6 +24,8 @@
 #define INIT_WAIT_US   10000u
 #define SIPI_WAIT_US   200u
 #define START_LIMIT_US 2000000u /* a busy machine under an emulator is slow */
+#define PROBE_LIMIT_US 10000u   /* for one that may not be there at all */
+#define PROBE_IDS      16u
 
 /* trampoline.S's GDT */
 #define GDT_CODE32 0x08u
@@ -205,8 +207,9 @@ static struct processor *new_processor(void)
 }
 _Static_assert(sizeof(struct processor) <= PAGE_SIZE, "one page holds it");
 
-/* Lead it through the trampoline: false if it does not come. *taken: it has begun to use `p`. */
-static bool come(struct processor *p, bool *taken)
+/* Lead it through the trampoline, which it must reach within `limit` us: false if it does not come.
+ * *taken: it has begun to use `p`. */
+static bool come(struct processor *p, uint32_t limit, bool *taken)
 {
     struct trampoline *t = trampoline_data();
     uint8_t page = (uint8_t)(low_pages.v >> PAGE_SHIFT);
@@ -216,78 +219,106 @@ static bool come(struct processor *p, bool *taken)
     t->self = p;
     t->stack = p->stack;
     __atomic_store_n(&t->claim, 1, __ATOMIC_RELEASE);
-    apic_send_init(p->apic_id);
-    wait_us(INIT_WAIT_US);
     apic_send_startup(p->apic_id, page);
-    if (!wait_for_change(&t->claim, 1, SIPI_WAIT_US))
+    if (!wait_for_change(&t->claim, 1, SIPI_WAIT_US)) {
         apic_send_startup(p->apic_id, page);
-    bool came = wait_for_change(&progress, PROGRESS_NONE, START_LIMIT_US);
+        wait_for_change(&t->claim, 1, limit);
+    }
     *taken = __atomic_exchange_n(&t->claim, 0, __ATOMIC_ACQ_REL) == 0;
-    if (!came)
-        apic_send_init(p->apic_id); /* it waits for a start-up IPI again */
-    return came;
+    if (*taken && wait_for_change(&progress, PROGRESS_NONE, START_LIMIT_US))
+        return true;
+    apic_send_init(p->apic_id); /* it waits for a start-up IPI again */
+    return false;
 }
+
+/* The processors to start, by APIC id. */
+struct candidates {
+    uint32_t id[ACPI_PROCESSORS_MAX];
+    uint32_t count;
+    bool probed; /* there is no list: these ids may belong to processors */
+};
+
+static struct candidates candidates;
 
 /*
  * Start the processor with that APIC id as the next one. *spare is a struct processor that an
- * earlier one has not taken, or NULL; and again at the end.
+ * earlier one has not taken, or NULL; and again at the end. False if its clock disagrees.
  */
-static bool start_one(uint32_t id, struct processor **spare, bool *clocks_well)
+static bool start_one(uint32_t id, struct processor **spare)
 {
     struct processor *p = *spare ? *spare : new_processor();
     bool taken;
 
     p->index = processor_count();
     p->apic_id = id;
-    bool came = come(p, &taken);
+    bool came = come(p, candidates.probed ? PROBE_LIMIT_US : START_LIMIT_US, &taken);
     *spare = taken ? NULL : p;
     if (!came) {
-        log_line("processors: the one with APIC id %u does not start; left out", id);
-        return false;
+        if (!candidates.probed)
+            log_line("processors: the one with APIC id %u does not start; left out", id);
+        return true;
     }
     if (progress == PROGRESS_FAILED) {
         log_line("processors: the one with APIC id %u is left out: %s", id, failure.text);
-        return false;
+        return true;
     }
     compare_clocks(true);
-    *clocks_well &= clocks_agree(p);
     processor_add(p);
-    return true;
+    return clocks_agree(p);
 }
 
-static bool is_listed_before(const struct acpi_info *acpi, uint32_t n)
+static bool is_candidate(uint32_t id)
 {
-    for (uint32_t i = 0; i < n; i++) {
-        if (acpi->processor[i] == acpi->processor[n])
+    for (uint32_t i = 0; i < candidates.count; i++) {
+        if (candidates.id[i] == id)
             return true;
     }
     return false;
 }
 
-static void start_all(const struct acpi_info *acpi, unsigned limit)
+static void consider(uint32_t id)
+{
+    if (id == this_processor()->apic_id || is_candidate(id))
+        return;
+    if (apic_can_reach(id))
+        candidates.id[candidates.count++] = id;
+    else
+        log_line("processors: the one with APIC id %u is left out: xAPIC cannot reach it", id);
+}
+
+/* Without a MADT, as on a machine whose firmware gives no ACPI tables, the first ids are tried. */
+static void find_candidates(const struct acpi_info *acpi)
 {
     uint32_t listed = (uint32_t)min_u64(acpi->processor_count, ACPI_PROCESSORS_MAX);
-    struct processor *spare = NULL;
-    bool clocks_well = true;
 
-    for (uint32_t i = 0; i < listed && processor_count() < limit; i++) {
-        uint32_t id = acpi->processor[i];
-        if (id == this_processor()->apic_id || is_listed_before(acpi, i))
-            continue;
-        if (apic_can_reach(id))
-            start_one(id, &spare, &clocks_well);
-        else
-            log_line("processors: the one with APIC id %u is left out: xAPIC cannot reach it", id);
-    }
-    if (clocks_well && processor_count() > 1)
+    candidates.probed = listed == 0;
+    for (uint32_t i = 0; i < listed; i++)
+        consider(acpi->processor[i]);
+    for (uint32_t id = 0; id < PROBE_IDS && candidates.probed; id++)
+        consider(id);
+}
+
+/* Those beyond the limit get their INIT too: out of the firmware's memory, which is ours now. */
+static void start_all(unsigned limit)
+{
+    struct processor *spare = NULL;
+    bool agree = true;
+
+    for (uint32_t i = 0; i < candidates.count; i++)
+        apic_send_init(candidates.id[i]);
+    wait_us(INIT_WAIT_US);
+    for (uint32_t i = 0; i < candidates.count && processor_count() < limit; i++)
+        agree &= start_one(candidates.id[i], &spare);
+    if (agree && processor_count() > 1)
         log_line("clock: the TSCs of all processors agree");
 }
 
 void processors_start(const struct acpi_info *acpi, unsigned limit, void (*main)(void))
 {
-    uint32_t present = acpi->processor_count > 0 ? acpi->processor_count : 1;
+    find_candidates(acpi);
+    uint32_t present = candidates.probed ? 0 : candidates.count + 1;
 
-    if (limit == 0 || limit > PROCESSORS_MAX) {
+    if (limit == PROCESSORS_ALL || limit > PROCESSORS_MAX) {
         if (present > PROCESSORS_MAX)
             log_line("processors: more than %u; the others are left out", PROCESSORS_MAX);
         limit = PROCESSORS_MAX;
@@ -295,16 +326,17 @@ void processors_start(const struct acpi_info *acpi, unsigned limit, void (*main)
     main_function = main;
     common_cr4 = read_cr4() & ~CR4_VMXE;
     common_vmx = this_processor()->in_vmx;
-    if (present > 1 && limit > 1) {
-        low_pages = memory_low_pages();
-        if (hpa_is_none(low_pages)) {
-            log_line("processors: no free memory below 1 MiB, where others start: one must do");
-        } else {
-            fill_trampoline();
-            start_all(acpi, limit);
-            memory_unmap_identity(low_pages);
-        }
+    low_pages = memory_low_pages();
+    if (candidates.count > 0 && hpa_is_none(low_pages)) {
+        log_line("processors: no free memory below 1 MiB, where others start: one must do");
+    } else if (candidates.count > 0) {
+        fill_trampoline();
+        start_all(limit);
+        memory_unmap_identity(low_pages);
     }
     __atomic_store_n(&released, true, __ATOMIC_RELEASE);
-    log_line("processors: %u in the machine, %u used", present, processor_count());
+    if (candidates.probed)
+        log_line("processors: %u used; there is no list of all", processor_count());
+    else
+        log_line("processors: %u in the machine, %u used", present, processor_count());
 }
