@@ -13,7 +13,7 @@
 
 #define ANSWERS     500u
 #define RING_ROUNDS 200u
-#define COUNTS      1000u
+#define COUNTS      100u
 #define LINES       20u
 #define NAPS        5u
 
