@@ -115,6 +115,7 @@ EFI_STATUS efi_main(EFI_HANDLE image_handle, EFI_SYSTEM_TABLE *system_table)
 {
     struct loaded_image image;
     uint64_t ram_end, cr3;
+    BOOLEAN needs_vmx;
     EFI_STATUS status;
 
     InitializeLib(image_handle, system_table);
@@ -127,8 +128,9 @@ EFI_STATUS efi_main(EFI_HANDLE image_handle, EFI_SYSTEM_TABLE *system_table)
     *handoff = (struct handoff){
         .magic = HANDOFF_MAGIC, .version = HANDOFF_VERSION, .size = sizeof(*handoff)};
 
-    if (failed(status = check_machine()) || failed(status = load_modules(image_handle, handoff)) ||
-        failed(status = check_settings(handoff)) || failed(status = load_image(handoff, &image)) ||
+    if (failed(status = load_modules(image_handle, handoff)) ||
+        failed(status = check_settings(handoff, &needs_vmx)) ||
+        failed(status = check_machine(needs_vmx)) || failed(status = load_image(handoff, &image)) ||
         failed(status = find_ram_end(&ram_end)) ||
         failed(status = build_tables(handoff, &image, ram_end, &cr3)))
         return status;

@@ -61,6 +61,7 @@ enum {
 #define PIC_MASK_ALL 0xffu
 
 #define CALIBRATION_FRACTION 200u /* of a second: 5 ms */
+#define MEASUREMENTS         3u
 #define SEND_POLLS_MAX       100000u
 
 /* Set for the boot processor; the others are brought into the same mode. */
@@ -82,6 +83,11 @@ static void apic_write(unsigned offset, uint32_t value)
         wrmsr(X2APIC_MSR_FIRST + offset / 16, value);
     else
         xapic[offset / sizeof(uint32_t)] = value;
+}
+
+static bool in_x2apic_mode(void)
+{
+    return (rdmsr(MSR_APIC_BASE) & APIC_BASE_X2APIC) != 0;
 }
 
 static void enable(bool want_x2apic)
@@ -123,20 +129,30 @@ static void mask_all(void)
     }
 }
 
-static void calibrate_timer(void)
+/* Ticks of the timer per tick of the TSC, times 2^32. */
+static uint64_t measure_timer(void)
 {
     uint64_t start = time_now();
     uint64_t wait = time_hz() / CALIBRATION_FRACTION;
 
-    apic_write(APIC_TIMER_DIVIDE, DIVIDE_BY_1);
     apic_write(APIC_TIMER_INITIAL, UINT32_MAX);
     while (time_now() - start < wait)
         cpu_pause();
     uint32_t counted = UINT32_MAX - apic_read(APIC_TIMER_CURRENT);
     uint64_t elapsed = time_now() - start;
     apic_write(APIC_TIMER_INITIAL, 0);
-    timer_per_tsc = ((uint64_t)counted << 32) / elapsed;
-    timer_hz = counted * time_hz() / elapsed;
+    return ((uint64_t)counted << 32) / elapsed;
+}
+
+/* What holds the processor up between two reads, as an SMI does, makes a measurement too small: the
+ * largest is the best. */
+static void calibrate_timer(void)
+{
+    apic_write(APIC_TIMER_DIVIDE, DIVIDE_BY_1);
+    timer_per_tsc = 0;
+    for (unsigned n = 0; n < MEASUREMENTS; n++)
+        timer_per_tsc = max_u64(timer_per_tsc, measure_timer());
+    timer_hz = (uint64_t)((unsigned __int128)time_hz() * timer_per_tsc >> 32);
 }
 
 void apic_init(bool want_x2apic)
@@ -151,6 +167,20 @@ void apic_init(bool want_x2apic)
     this_processor()->apic_id = apic_id();
     log_line("apic: %s, id %u, timer %llu kHz%s", xapic ? "xAPIC" : "x2APIC", apic_id(),
              (unsigned long long)timer_hz / 1000, has_tsc_deadline ? ", TSC deadline" : "");
+}
+
+/* INIT leaves the mode as it was, SDM 3A 11.12.5.1: firmware has started this processor before. */
+bool apic_enter(struct why *why)
+{
+    wrmsr(MSR_APIC_BASE, rdmsr(MSR_APIC_BASE) | APIC_BASE_ENABLE);
+    if (!xapic && !in_x2apic_mode())
+        wrmsr(MSR_APIC_BASE, rdmsr(MSR_APIC_BASE) | APIC_BASE_X2APIC);
+    if (xapic && in_x2apic_mode())
+        return why_set(why, "its APIC is in x2APIC mode, and the boot processor's is not");
+    mask_all();
+    apic_write(APIC_SPURIOUS, SPURIOUS_ENABLE | VECTOR_SPURIOUS);
+    apic_write(APIC_TIMER_DIVIDE, DIVIDE_BY_1);
+    return true;
 }
 
 uint32_t apic_id(void)

@@ -7,12 +7,17 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "hv/why.h"
+
 /*
  * Mask the two 8259s and every local vector but the firmware's own SMIs, enable the local APIC, and
  * learn the timer's speed against the calibrated TSC. Uses x2APIC mode if it is there and
  * `want_x2apic`, or if the firmware left it on.
  */
 void apic_init(bool want_x2apic);
+
+/* On another processor: the same, in the boot processor's mode. False if it cannot be had. */
+bool apic_enter(struct why *why);
 
 uint32_t apic_id(void);
 

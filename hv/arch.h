@@ -47,10 +47,11 @@ unsigned processor_index(void); /* of the one that asks */
 void processor_kick(unsigned index);
 
 /*
- * Wait with interrupts on until one comes, or until about the TSC reaches `until` (~0: never). May
- * return early, so the caller looks at what it waits for once more. A kick that was sent since the
- * processor last took its interrupts ends the wait at once.
+ * Wait with interrupts on until one comes, or until about the TSC reaches `until` (or
+ * IDLE_FOR_EVER). May return early, so the caller looks at what it waits for once more. A kick that
+ * was sent since the processor last took its interrupts ends the wait at once.
  */
+#define IDLE_FOR_EVER (~0ull)
 void processor_idle(uint64_t until);
 
 /* In a loop that waits for another processor. */

@@ -124,6 +124,8 @@ static const char *const self_test_names[] = {
     [SELF_TEST_EXECUTE_DATA] = "execute_data",
     [SELF_TEST_STACK_OVERFLOW] = "stack_overflow",
     [SELF_TEST_STACK_SMASH] = "stack_smash",
+    [SELF_TEST_OTHER_PANICS] = "other_panics",
+    [SELF_TEST_PROCESSORS] = "processors",
 };
 
 static const char *const paging_names[] = {

@@ -77,7 +77,7 @@ enum feature {
     FEATURE_COUNT
 };
 
-/* Faults that the hypervisor commits when asked, to show that they are noticed. */
+/* Faults that the hypervisor commits when asked, to show that they are noticed; and other tests. */
 enum self_test {
     SELF_TEST_NONE,
     SELF_TEST_PANIC,
@@ -87,7 +87,15 @@ enum self_test {
     SELF_TEST_EXECUTE_DATA,
     SELF_TEST_STACK_OVERFLOW,
     SELF_TEST_STACK_SMASH,
+    SELF_TEST_OTHER_PANICS, /* on the last processor, while the first has the console */
+    SELF_TEST_PROCESSORS, /* no fault: the processors work, and work together; then the run ends */
 };
+
+/* These run no guest, and so on any processor. */
+static inline bool self_test_needs_no_vmx(enum self_test test)
+{
+    return test == SELF_TEST_OTHER_PANICS || test == SELF_TEST_PROCESSORS;
+}
 
 enum paging_mode {
     PAGING_NESTED,   /* EPT alone */

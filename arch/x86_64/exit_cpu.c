@@ -2,6 +2,7 @@
 /* Exits by the processor's own instructions: exceptions, CPUID, MSRs, control registers. */
 #include "arch/x86_64/exit.h"
 #include "arch/x86_64/guest_cpu.h"
+#include "arch/x86_64/panic.h"
 #include "hv/arch.h"
 #include "hv/console.h"
 #include "hv/sched.h"
@@ -51,6 +52,7 @@ bool exit_exception(struct vcpu *vcpu)
     uint32_t information = vmread32(VMCS_EXIT_INTERRUPTION);
 
     if ((information & INTERRUPTION_TYPE) == INTERRUPTION_NMI) {
+        panic_stop_if_asked(vmread(VMCS_GUEST_RIP));
         log_line("NMI while %s ran; ignored", vcpu->vm->settings->name);
         return true;
     }

@@ -12,7 +12,7 @@ static unsigned count = 1;
 
 unsigned processor_count(void)
 {
-    return count;
+    return __atomic_load_n(&count, __ATOMIC_ACQUIRE);
 }
 
 unsigned processor_index(void)
@@ -22,7 +22,7 @@ unsigned processor_index(void)
 
 struct processor *processor_at(unsigned index)
 {
-    ASSERT(index < count);
+    ASSERT(index < processor_count());
     return processors[index];
 }
 
@@ -47,8 +47,15 @@ void processor_idle(uint64_t until)
     apic_timer_resume();
 }
 
+void processor_add(struct processor *p)
+{
+    ASSERT(p->index == count && count < PROCESSORS_MAX);
+    processors[count] = p;
+    __atomic_store_n(&count, count + 1, __ATOMIC_RELEASE);
+}
+
 /* Nothing here may use this_processor(). */
-static void enter(struct processor *self)
+void processor_enter(struct processor *self)
 {
     self->self = self;
     descriptors_load(&self->descriptors);
@@ -58,5 +65,5 @@ static void enter(struct processor *self)
 void processor_init_boot(void)
 {
     descriptors_init();
-    enter(&boot_processor);
+    processor_enter(&boot_processor);
 }

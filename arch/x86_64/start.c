@@ -32,7 +32,7 @@
 #define MODULES_MAX     128
 
 /* Status in the last record, for the script that reads it. */
-enum { STATUS_OK = 0, STATUS_VM_FAILED = 1, STATUS_CANNOT_RUN = 3 };
+enum { STATUS_OK = 0, STATUS_FAILED = 1, STATUS_CANNOT_RUN = 3 };
 
 extern uintptr_t __stack_chk_guard;
 
@@ -197,6 +197,17 @@ static void switch_vmx_on(void)
              vmx.preemption_timer ? "yes" : "no");
 }
 
+static void log_acpi(void)
+{
+    if (!acpi.valid) {
+        log_line("acpi: no tables");
+        return;
+    }
+    log_line("acpi: soft-off %s, reset register %s, PM timer %s, %u processors, %u I/O APICs",
+             acpi.has_s5 ? "yes" : "no", acpi.has_reset ? "yes" : "no",
+             acpi.pm_timer ? "yes" : "no", acpi.processor_count, acpi.io_apic_count);
+}
+
 static void log_machine(void)
 {
     uint32_t brand[13] = {0};
@@ -214,9 +225,16 @@ static void log_machine(void)
              (unsigned long long)host_frames.free_bytes >> 20,
              (unsigned long long)frames_largest(&host_frames, PAGE_SIZE) >> 20,
              (unsigned long long)frames_largest(&host_frames, PAGE_SIZE_1G) >> 20);
-    log_line("clock: TSC at %llu kHz, by %s; %u processors, 1 used",
-             (unsigned long long)clock_hz() / 1000, clock_source(),
-             acpi.processor_count ? acpi.processor_count : 1);
+    log_line("clock: TSC at %llu kHz, by %s", (unsigned long long)clock_hz() / 1000,
+             clock_source());
+    log_acpi();
+}
+
+/* What the processors but the first do when there is nothing for them. */
+static void main_of_others(void)
+{
+    for (;;)
+        processor_idle(IDLE_FOR_EVER);
 }
 
 static void main_on_own_stack(void)
@@ -227,12 +245,17 @@ static void main_on_own_stack(void)
     read_settings();
     memory_protect(wants(FEATURE_SMEP), wants(FEATURE_SMAP));
     apic_init(wants(FEATURE_X2APIC));
+    if (self_test_needs_no_vmx(settings.self_test)) {
+        processors_start(&acpi, PROCESSORS_ALL, selftest_of_others);
+        end(selftest_processors(settings.self_test) ? STATUS_OK : STATUS_FAILED);
+    }
     switch_vmx_on();
     pmu_start(wants(FEATURE_PMU));
+    processors_start(&acpi, PROCESSORS_ALL, main_of_others);
     selftest_run(settings.self_test);
     bool all_well = vm_run_all(&settings, &modules);
     bench_print_table();
-    end(all_well ? STATUS_OK : STATUS_VM_FAILED);
+    end(all_well ? STATUS_OK : STATUS_FAILED);
 }
 
 __attribute__((no_stack_protector)) void start(uint64_t handoff_at)

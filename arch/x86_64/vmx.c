@@ -221,6 +221,32 @@ static bool choose_ept(uint64_t without, struct why *why)
     return true;
 }
 
+/* --- one kind of processor -------------------------------------------------------------------- */
+
+/* The controls are chosen by what the boot processor offers: the others must offer the same. */
+static const uint32_t capability_msrs[] = {
+    MSR_VMX_BASIC,      MSR_VMX_PIN,        MSR_VMX_PROC,       MSR_VMX_EXIT,
+    MSR_VMX_ENTRY,      MSR_VMX_MISC,       MSR_VMX_CR0_FIXED0, MSR_VMX_CR0_FIXED1,
+    MSR_VMX_CR4_FIXED0, MSR_VMX_CR4_FIXED1, MSR_VMX_PROC2,      MSR_VMX_EPT_VPID_CAP,
+};
+
+static uint64_t capabilities[ARRAY_SIZE(capability_msrs)];
+
+static void keep_capabilities(void)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(capability_msrs); i++)
+        capabilities[i] = rdmsr(capability_msrs[i]);
+}
+
+static bool has_same_capabilities(void)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(capability_msrs); i++) {
+        if (rdmsr(capability_msrs[i]) != capabilities[i])
+            return false;
+    }
+    return true;
+}
+
 bool vmx_init(uint64_t without, struct why *why)
 {
     if (!(cpuid(1, 0).ecx & CPUID1_ECX_VMX))
@@ -231,6 +257,7 @@ bool vmx_init(uint64_t without, struct why *why)
     vmx.cr0_may_be_1 = rdmsr(MSR_VMX_CR0_FIXED1);
     vmx.cr4_must_be_1 = rdmsr(MSR_VMX_CR4_FIXED0);
     vmx.cr4_may_be_1 = rdmsr(MSR_VMX_CR4_FIXED1);
+    keep_capabilities();
     return true;
 }
 
@@ -274,6 +301,8 @@ bool vmx_enter(struct why *why)
 
     if (self->in_vmx)
         return true;
+    if (!has_same_capabilities())
+        return why_set(why, "its VT-x differs from the boot processor's");
     if (!allow_vmxon(why))
         return false;
     write_cr0((read_cr0() | vmx.cr0_must_be_1) & vmx.cr0_may_be_1);
