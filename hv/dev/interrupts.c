@@ -2,7 +2,7 @@
 /* See interrupts.h: the wires between the controllers, and the bus between the APICs. */
 #include "hv/dev/interrupts.h"
 
-#include "hv/dev/clock.h"
+#include <string.h>
 
 #define GSI_TIMER   0u /* the interval timer's, at another pin of the I/O APIC */
 #define GSI_CASCADE 2u
@@ -318,14 +318,15 @@ void interrupts_reset(struct interrupts *interrupts)
 
 void interrupts_init(struct interrupts *interrupts, const struct interrupts_config *config)
 {
-    *interrupts = (struct interrupts){
-        .host = config->host,
-        .cpus = config->cpus,
-        .bus = {.context = interrupts,
-                .now = bus_now,
-                .send = bus_send,
-                .eoi = bus_eoi,
-                .notify = bus_notify},
+    memset(interrupts, 0, sizeof(*interrupts)); /* too big for a temporary on the stack */
+    interrupts->host = config->host;
+    interrupts->cpus = config->cpus;
+    interrupts->bus = (struct apic_bus){
+        .context = interrupts,
+        .now = bus_now,
+        .send = bus_send,
+        .eoi = bus_eoi,
+        .notify = bus_notify,
     };
     for (unsigned i = 0; i < config->cpus; i++)
         lapic_init(&interrupts->lapic[i], i, &interrupts->bus, config->apic_ratio,
