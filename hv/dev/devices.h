@@ -67,6 +67,9 @@ void devices_reset(struct vm_devices *devices);
 uint64_t devices_next_event(const struct vm_devices *devices);
 void devices_tick(struct vm_devices *devices);
 
+/* The wire of interrupt `gsi`, for one more device. */
+struct irq_line devices_line(struct vm_devices *devices, unsigned gsi);
+
 /* Send what is left of an unfinished line. */
 void devices_flush(struct vm_devices *devices);
 
