@@ -110,6 +110,11 @@ static void serve_vm(struct vm *vm)
         take_input(vm);
     if (devices_next_event(&vm->devices) <= vm_time(vm))
         devices_tick(&vm->devices);
+    if (devices_have_work(&vm->devices)) {
+        devices_work(&vm->devices);
+        if (devices_have_work(&vm->devices))
+            sched_attention(&vm->vcpu[0], ATTEND_EVENTS);
+    }
     vm_check_deadline(vm);
 }
 

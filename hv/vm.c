@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "hv/acpi_guest.h"
 #include "hv/arch.h"
 #include "hv/console.h"
 #include "hv/guest_paging.h"
@@ -324,26 +325,66 @@ static void device_written(void *context, gpa_t at, uint64_t len)
     guest_paging_written(vm, at, len);
 }
 
+static uint64_t device_random(void *context)
+{
+    (void)context;
+    return arch_random();
+}
+
+static void *page_alloc(void *context)
+{
+    (void)context;
+    return host_pages_alloc(1);
+}
+
+static void page_free(void *context, void *page)
+{
+    (void)context;
+    host_pages_free(page, 1);
+}
+
+static const struct block_pages disk_pages = {page_alloc, page_free, NULL};
+
 static void create_devices(struct vm *vm)
 {
+    const struct vm_settings *s = vm->settings;
+
     vm->devices_host = (struct devices_host){
         .context = vm,
         .now = device_now,
         .notify = device_notify,
         .written = device_written,
+        .random = device_random,
     };
     struct devices_config config = {
-        .name = vm->settings->name,
+        .name = s->name,
         .output = console_write,
-        .cpus = vm->settings->cpus,
+        .cpus = s->cpus,
         .tsc_hz = time_hz(),
         .apic_ratio = arch_apic_ratio(),
         .physical_bits = arch_physical_bits(),
         .ram = &vm->ram,
         .host = &vm->devices_host,
         .wall_seconds = arch_wall_clock(),
+        .pages = &disk_pages,
+        .disks = s->disk_count,
     };
+    for (unsigned i = 0; i < s->disk_count; i++) {
+        const struct module *image = module_find(vm->modules, s->disk[i].name);
+        config.disk[i] = (struct devices_disk){image->data, image->size, image->name,
+                                               s->disk[i].read_only};
+    }
     devices_init(&vm->devices, &config);
+}
+
+/* The tables that tell a guest of them; the loaders keep the place free. */
+static void describe_devices(struct vm *vm)
+{
+    struct acpi_guest tables = {vm->settings->cpus, DEVICE_DISKS + vm->settings->disk_count};
+    void *to = guest_ram_at(&vm->ram, gpa(ACPI_GUEST_BASE), ACPI_GUEST_BYTES);
+
+    if (to)
+        acpi_guest_build(to, ACPI_GUEST_BYTES, gpa(ACPI_GUEST_BASE), &tables);
 }
 
 /* --- life ------------------------------------------------------------------------------------- */
@@ -357,6 +398,7 @@ static bool create_native(struct vm *vm, struct entry_state *entry, struct why *
 {
     if (!allocate_native_ram(vm, why) || !load(vm, entry, why))
         return false;
+    create_devices(vm); /* for its UART's lines */
     if (entry->mode != ENTRY_LONG)
         return why_set(why, "paging = native runs ELF64 images only");
     return true;
@@ -408,13 +450,15 @@ static bool create(struct vm *vm, struct entry_state *entry, struct why *why)
 {
     if (!create_vcpus(vm, why))
         return false;
-    create_devices(vm);
     if (!bench_init(&vm->bench))
         return why_set(why, "no memory for counters");
     if (is_native(vm))
         return create_native(vm, entry, why);
-    return allocate_ram(vm, why) && load(vm, entry, why) && arch_vm_create(vm, entry, why) &&
-           guest_paging_create(vm, why);
+    if (!allocate_ram(vm, why) || !load(vm, entry, why))
+        return false;
+    create_devices(vm);
+    describe_devices(vm);
+    return arch_vm_create(vm, entry, why) && guest_paging_create(vm, why);
 }
 
 static void destroy(struct vm *vm)

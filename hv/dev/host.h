@@ -18,6 +18,8 @@ struct devices_host {
     void (*notify)(void *context, unsigned cpu);
     /* A device has written `len` bytes at guest-physical `at`. */
     void (*written)(void *context, gpa_t at, uint64_t len);
+    /* 64 random bits that nobody can guess. */
+    uint64_t (*random)(void *context);
 };
 
 #endif

@@ -2,7 +2,7 @@
 /* See interrupts.h: the wires between the controllers, and the bus between the APICs. */
 #include "hv/dev/interrupts.h"
 
-#include "hv/dev/clock.h"
+#include <string.h>
 
 #define GSI_TIMER   0u /* the interval timer's, at another pin of the I/O APIC */
 #define GSI_CASCADE 2u
@@ -261,46 +261,52 @@ bool interrupts_write_msr(struct interrupts *interrupts, unsigned cpu, uint32_t 
     return written;
 }
 
-static bool is_in(gpa_t at, unsigned bytes, uint64_t base, uint64_t size)
+/* Whether an access is to the registers of `lapic`; *offset is where. */
+static bool is_lapic(const struct lapic *lapic, gpa_t at, unsigned bytes, unsigned *offset)
 {
-    return at.v >= base && at.v - base <= size - bytes;
+    uint64_t base = lapic_base(lapic);
+
+    *offset = (unsigned)(at.v - base);
+    return lapic->mode == LAPIC_XAPIC && at.v >= base && at.v - base <= LAPIC_SIZE - bytes;
 }
 
-static bool is_lapic(const struct lapic *lapic, gpa_t at, unsigned bytes)
-{
-    return lapic->mode == LAPIC_XAPIC && is_in(at, bytes, lapic_base(lapic), LAPIC_SIZE);
-}
-
-bool interrupts_mmio_read(struct interrupts *interrupts, unsigned cpu, gpa_t at, unsigned bytes,
-                          uint64_t *value)
+bool interrupts_read_lapic(struct interrupts *interrupts, unsigned cpu, gpa_t at, unsigned bytes,
+                           uint64_t *value)
 {
     struct lapic *lapic = &interrupts->lapic[cpu];
+    unsigned offset;
 
-    if (is_lapic(lapic, at, bytes))
-        *value = lapic_mmio_read(lapic, (unsigned)(at.v - lapic_base(lapic)), bytes);
-    else if (is_in(at, bytes, IOAPIC_BASE, IOAPIC_SIZE))
-        *value = ioapic_read(&interrupts->ioapic, (unsigned)(at.v - IOAPIC_BASE), bytes);
-    else
+    if (!is_lapic(lapic, at, bytes, &offset))
         return false;
+    *value = lapic_mmio_read(lapic, offset, bytes);
     return true;
 }
 
-bool interrupts_mmio_write(struct interrupts *interrupts, unsigned cpu, gpa_t at, unsigned bytes,
-                           uint64_t value)
+bool interrupts_write_lapic(struct interrupts *interrupts, unsigned cpu, gpa_t at, unsigned bytes,
+                            uint64_t value)
 {
     struct lapic *lapic = &interrupts->lapic[cpu];
+    unsigned offset;
 
-    if (is_lapic(lapic, at, bytes)) {
-        lapic_mmio_write(lapic, (unsigned)(at.v - lapic_base(lapic)), bytes, value);
-        ioapic_retry(&interrupts->ioapic); /* it may accept now what it did not before */
-    } else if (is_in(at, bytes, IOAPIC_BASE, IOAPIC_SIZE)) {
-        ioapic_write(&interrupts->ioapic, (unsigned)(at.v - IOAPIC_BASE), bytes, value);
-        if (interrupts->pics.intr) /* pin 0 may lead somewhere else now */
-            set_intr(interrupts, true);
-    } else {
+    if (!is_lapic(lapic, at, bytes, &offset))
         return false;
-    }
+    lapic_mmio_write(lapic, offset, bytes, value);
+    ioapic_retry(&interrupts->ioapic); /* it may accept now what it did not before */
     return true;
+}
+
+uint64_t interrupts_read_ioapic(const struct interrupts *interrupts, unsigned offset,
+                                unsigned bytes)
+{
+    return ioapic_read(&interrupts->ioapic, offset, bytes);
+}
+
+void interrupts_write_ioapic(struct interrupts *interrupts, unsigned offset, unsigned bytes,
+                             uint64_t value)
+{
+    ioapic_write(&interrupts->ioapic, offset, bytes, value);
+    if (interrupts->pics.intr) /* pin 0 may lead somewhere else now */
+        set_intr(interrupts, true);
 }
 
 /* --- resets ----------------------------------------------------------------------------------- */
@@ -318,14 +324,15 @@ void interrupts_reset(struct interrupts *interrupts)
 
 void interrupts_init(struct interrupts *interrupts, const struct interrupts_config *config)
 {
-    *interrupts = (struct interrupts){
-        .host = config->host,
-        .cpus = config->cpus,
-        .bus = {.context = interrupts,
-                .now = bus_now,
-                .send = bus_send,
-                .eoi = bus_eoi,
-                .notify = bus_notify},
+    memset(interrupts, 0, sizeof(*interrupts)); /* too big for a temporary on the stack */
+    interrupts->host = config->host;
+    interrupts->cpus = config->cpus;
+    interrupts->bus = (struct apic_bus){
+        .context = interrupts,
+        .now = bus_now,
+        .send = bus_send,
+        .eoi = bus_eoi,
+        .notify = bus_notify,
     };
     for (unsigned i = 0; i < config->cpus; i++)
         lapic_init(&interrupts->lapic[i], i, &interrupts->bus, config->apic_ratio,

@@ -99,10 +99,16 @@ bool interrupts_write_msr(struct interrupts *interrupts, unsigned cpu, uint32_t 
 uint8_t interrupts_read_pics(struct interrupts *interrupts, uint16_t port);
 void interrupts_write_pics(struct interrupts *interrupts, uint16_t port, uint8_t value);
 
-/* Memory accesses of `cpu` to its local APIC or the I/O APIC. False: neither is at `at`. */
-bool interrupts_mmio_read(struct interrupts *interrupts, unsigned cpu, gpa_t at, unsigned bytes,
-                          uint64_t *value);
-bool interrupts_mmio_write(struct interrupts *interrupts, unsigned cpu, gpa_t at, unsigned bytes,
-                           uint64_t value);
+/* A memory access of `cpu` at `at` to its local APIC. False: it is not there. */
+bool interrupts_read_lapic(struct interrupts *interrupts, unsigned cpu, gpa_t at, unsigned bytes,
+                           uint64_t *value);
+bool interrupts_write_lapic(struct interrupts *interrupts, unsigned cpu, gpa_t at, unsigned bytes,
+                            uint64_t value);
+
+/* A memory access at `offset` from IOAPIC_BASE. */
+uint64_t interrupts_read_ioapic(const struct interrupts *interrupts, unsigned offset,
+                                unsigned bytes);
+void interrupts_write_ioapic(struct interrupts *interrupts, unsigned offset, unsigned bytes,
+                             uint64_t value);
 
 #endif

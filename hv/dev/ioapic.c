@@ -142,8 +142,8 @@ void ioapic_retry(struct ioapic *ioapic)
 {
     uint32_t waiting = ioapic->waiting;
 
-    for (unsigned pin = 0; pin < IOAPIC_PINS; pin++) {
-        if (waiting & BIT32(pin))
+    for (unsigned pin = 0; waiting >> pin; pin++) {
+        if (waiting >> pin & 1)
             look_at_level(ioapic, pin);
     }
 }

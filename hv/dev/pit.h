@@ -20,32 +20,34 @@
 #define PIT_COUNTERS 3u
 
 struct pit_counter {
-    uint8_t control; /* RW, mode and BCD of the control word */
+    uint8_t control; /* bits 5:0 of the control word */
     bool gate;
-    bool counting;    /* a count was written, and in modes 1 and 5 the gate has triggered */
     bool loaded;      /* a whole count was written since the control word */
+    bool triggered;   /* modes 1 and 5: the gate has risen since the control word */
     uint32_t count;   /* N of the running period: 1 to 65536 */
-    uint32_t next;    /* the count that follows it */
-    uint64_t start;   /* the clock's tick at which the period began */
-    uint64_t elapsed; /* of the period, while the gate stops the counter */
+    uint32_t next;    /* the count that follows it; 0: the same */
+    uint64_t start;   /* the clock's tick at which N was there */
+    uint64_t elapsed; /* ticks of counting, while the gate stops it */
     bool write_high;  /* the next byte written is the high one of two */
-    bool read_high;
-    uint8_t low; /* the low byte written */
-    bool status_latched, count_latched;
-    uint8_t status_latch;
+    bool read_high;   /* as for reading */
+    uint8_t low;      /* the low byte that was written */
+    bool count_latched, status_latched;
     uint16_t count_latch;
+    uint8_t status_latch;
 };
 
 struct pit {
     struct pit_counter counter[PIT_COUNTERS];
     struct irq_line irq;
-    bool irq_level;
     uint64_t tsc_hz;
     uint64_t seen;  /* tick up to which rises of counter 0 have been told */
     uint8_t port61; /* bits 3:0 as written */
 };
 
+/* As after power-on, where the chip's counters are undefined: none counts until software writes a
+ * count. `tsc_hz`: of the `now` of the functions below. */
 void pit_init(struct pit *pit, uint64_t tsc_hz, const struct irq_line *irq);
+void pit_reset(struct pit *pit);
 
 /* Ports 0x40 to 0x43 and 0x61 at guest TSC `now`. */
 uint8_t pit_read(struct pit *pit, uint16_t port, uint64_t now);

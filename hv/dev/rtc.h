@@ -2,7 +2,8 @@
 /*
  * The real-time clock of a PC (Motorola MC146818) and its CMOS RAM, ports 0x70 and 0x71: time in
  * binary or BCD, 12 or 24 hours, century in byte 0x32; alarm, periodic and update interrupts on
- * IRQ 8. Daylight saving and the square-wave output are not there.
+ * IRQ 8. Daylight saving and the square-wave output are not there, and the day of the week is that
+ * of the date, whatever is written.
  */
 #ifndef HV_DEV_RTC_H
 #define HV_DEV_RTC_H
@@ -18,12 +19,12 @@ struct rtc {
     struct irq_line irq;
     uint64_t tsc_hz;
     uint8_t index; /* port 0x70 */
-    /* Registers and RAM. The time's registers hold it while `stopped` only. */
+    /* Registers and RAM. Those of the time hold it while it is stopped only: by SET, or by the
+     * reset of the divider. */
     uint8_t cmos[RTC_BYTES];
-    bool stopped;     /* by SET or the divider's reset */
-    uint64_t seconds; /* the time, since 1970, at tick `since` of the 32768-Hz clock */
-    uint64_t since;   /* where a second begins; the divider's phase */
-    uint64_t seen;    /* tick up to which flags of register C are set */
+    int64_t seconds; /* the time, since 1970, at tick `since` of the 32768-Hz clock */
+    uint64_t since;  /* where a second begins: the divider's phase; wraps */
+    uint64_t seen;   /* tick up to which flags of register C are set */
 };
 
 /* `wall_seconds`: the time, in seconds since 1970, at guest TSC `now`. `low`, `high`: bytes of RAM
