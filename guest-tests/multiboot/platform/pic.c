@@ -200,10 +200,15 @@ static const char *priority(void)
 static uint32_t nested_pit, nested_uart;
 static uint16_t nested_isr;
 
-/* In service of IRQ 4, with interrupts enabled. */
+/* In service of IRQ 4, with interrupts enabled. Only the first time: QEMU keeps the request that
+ * nest_pit raises and lowers. */
 static void nest_uart(struct cpu *cpu, unsigned vector)
 {
     lower_uart();
+    if (cpu->counts[vector] > 1) {
+        acknowledge(vector);
+        return;
+    }
     raise_pit();
     nested_pit = wait_count(VECTOR_PIC + IRQ_PIT, 1, BOUND_US) ? cpu->counts[VECTOR_PIC] : 0;
     acknowledge(vector);

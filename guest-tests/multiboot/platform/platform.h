@@ -23,6 +23,9 @@ extern const struct check apic_checks[], pic_checks[], pit_checks[], rtc_checks[
 /* The processors that the MADT lists as enabled, the first one among them. */
 extern unsigned cpu_count;
 
+/* The machine is an emulator on a busy host: interrupts may come late, and ticks may be lost. */
+extern bool is_busy;
+
 #define EXPECT(condition, why)                                                                     \
     do {                                                                                           \
         if (!(condition))                                                                          \
