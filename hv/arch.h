@@ -95,7 +95,7 @@ void arch_vcpu_inject(struct vcpu *vcpu);
 /* Be back, without another exit, when the TSC has reached `at`. */
 void arch_vcpu_arm(struct vcpu *vcpu, uint64_t at);
 
-/* Seed of a random number that a guest may have; 0 when the processor has no source. */
+/* 64 random bits; of the processor where it has a source. */
 uint64_t arch_random(void);
 
 /*

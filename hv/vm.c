@@ -454,11 +454,11 @@ static bool create(struct vm *vm, struct entry_state *entry, struct why *why)
         return why_set(why, "no memory for counters");
     if (is_native(vm))
         return create_native(vm, entry, why);
-    if (!allocate_ram(vm, why) || !load(vm, entry, why))
+    if (!allocate_ram(vm, why))
         return false;
     create_devices(vm);
-    describe_devices(vm);
-    return arch_vm_create(vm, entry, why) && guest_paging_create(vm, why);
+    describe_devices(vm); /* an image may lie there: it goes before the tables */
+    return load(vm, entry, why) && arch_vm_create(vm, entry, why) && guest_paging_create(vm, why);
 }
 
 static void destroy(struct vm *vm)

@@ -102,12 +102,14 @@
 #define CPUID1_ECX_X2APIC       BIT(21)
 #define CPUID1_ECX_TSC_DEADLINE BIT(24)
 #define CPUID1_ECX_XSAVE        BIT(26)
+#define CPUID1_ECX_RDRAND     BIT(30)
 #define CPUID1_ECX_HYPERVISOR   BIT(31)
 #define CPUID1_EDX_PAT          BIT(16)
 /* CPUID.(7,0) */
 #define CPUID7_EBX_FSGSBASE BIT(0)
 #define CPUID7_EBX_SMEP     BIT(7)
 #define CPUID7_EBX_INVPCID  BIT(10)
+#define CPUID7_EBX_RDSEED   BIT(18)
 #define CPUID7_EBX_SMAP     BIT(20)
 #define CPUID7_ECX_UMIP     BIT(2)
 #define CPUID7_ECX_PKU      BIT(3)
@@ -242,6 +244,18 @@ static inline void write_xcr0(uint64_t value)
                      : "c"(0), "a"((uint32_t)value), "d"((uint32_t)(value >> 32))
                      : "memory");
 }
+
+/* RDSEED and RDRAND: false when the processor has none at hand, which may pass (SDM 1 7.3.17). */
+#define DEFINE_RANDOM(name)                                                                        \
+    static inline bool name(uint64_t *value)                                                       \
+    {                                                                                              \
+        bool good;                                                                                 \
+                                                                                                   \
+        __asm__ volatile(#name " %0" : "=r"(*value), "=@ccc"(good));                               \
+        return good;                                                                               \
+    }
+DEFINE_RANDOM(rdseed)
+DEFINE_RANDOM(rdrand)
 
 static inline void invlpg(const void *address)
 {

@@ -25,6 +25,7 @@
 #include "hv/arch.h"
 #include "hv/console.h"
 #include "hv/memory.h"
+#include "hv/sched.h"
 #include "hv/settings.h"
 #include "hv/vm.h"
 
@@ -53,6 +54,11 @@ uint64_t time_now(void)
 uint64_t time_hz(void)
 {
     return clock_hz();
+}
+
+uint64_t arch_wall_clock(void)
+{
+    return handoff.wall_seconds ? handoff.wall_seconds + (rdtsc() - handoff.wall_tsc) / time_hz() : 0;
 }
 
 /* The canary's lowest byte is 0, so that no string function can write it. */
@@ -230,11 +236,10 @@ static void log_machine(void)
     log_acpi();
 }
 
-/* What the processors but the first do when there is nothing for them. */
+/* The processors but the first manage nothing. */
 static void main_of_others(void)
 {
-    for (;;)
-        processor_idle(IDLE_FOR_EVER);
+    sched_run(NULL);
 }
 
 static void main_on_own_stack(void)
@@ -251,7 +256,7 @@ static void main_on_own_stack(void)
     }
     switch_vmx_on();
     pmu_start(wants(FEATURE_PMU));
-    processors_start(&acpi, PROCESSORS_ALL, main_of_others);
+    processors_start(&acpi, settings.processors, main_of_others);
     selftest_run(settings.self_test);
     bool all_well = vm_run_all(&settings, &modules);
     bench_print_table();
