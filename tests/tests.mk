@@ -11,6 +11,13 @@ ptab_SOURCES     := hv/ptab.c
 loader_SOURCES   := hv/loader.c hv/loader_elf64.c hv/loader_multiboot.c hv/module.c hv/why.c hv/settings.c \
                     hv/paging/policy.c
 devices_SOURCES  := $(wildcard hv/dev/*.c)
+uart_SOURCES     := hv/dev/uart.c
+pic_SOURCES      := hv/dev/pic.c
+pit_SOURCES      := hv/dev/pit.c
+rtc_SOURCES      := hv/dev/rtc.c
+ioapic_SOURCES   := hv/dev/ioapic.c
+lapic_SOURCES    := hv/dev/lapic.c
+interrupts_SOURCES := hv/dev/interrupts.c hv/dev/lapic.c hv/dev/ioapic.c hv/dev/pic.c
 walk_SOURCES     := hv/paging/walk.c
 trace_SOURCES    := hv/paging/trace.c
 acpi_SOURCES     := drivers/acpi.c
