@@ -311,7 +311,7 @@ def check_ends(seen):
     return [
         ended(seen, 1),
         ends_as(seen, "triple", "stopped", phrase="triple fault"),
-        ends_as(seen, "nowhere", "stopped", phrase="instruction fetch from guest-physical 0xd0000000"),
+        ends_as(seen, "nowhere", "stopped", phrase="instruction fetch from guest-physical 0xe0000000"),
         ends_as(seen, "loop", "timeout"),
         ends_as(seen, "loop-exits", "timeout"),
         ends_as(seen, "halt", "stopped", phrase="HLT with nothing that could wake"),
