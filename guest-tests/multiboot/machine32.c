@@ -166,13 +166,17 @@ bool rdmsr_faults(uint32_t msr)
 /* --- waiting ------------------------------------------------------------------------------------
  */
 
+uint32_t divide(uint64_t a, uint32_t b)
+{
+    uint32_t low = (uint32_t)a, high = (uint32_t)(a >> 32);
+
+    __asm__("divl %2" : "+a"(low), "+d"(high) : "rm"(b));
+    return low;
+}
+
 uint32_t mul_div(uint32_t a, uint32_t b, uint32_t c)
 {
-    uint32_t low, high;
-
-    __asm__("mull %3" : "=a"(low), "=d"(high) : "a"(a), "rm"(b));
-    __asm__("divl %2" : "+a"(low), "+d"(high) : "rm"(c));
-    return low;
+    return divide((uint64_t)a * b, c);
 }
 
 uint64_t ticks_of_us(uint32_t us)

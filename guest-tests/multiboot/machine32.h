@@ -82,8 +82,9 @@ void listen_us(uint32_t us);
 
 uint64_t ticks_of_us(uint32_t us); /* up to 1,000,000 microseconds */
 void spin_us(uint32_t us);
-/* a * b / c; the quotient must fit. */
+/* a * b / c, a / b; the quotient must fit. */
 uint32_t mul_div(uint32_t a, uint32_t b, uint32_t c);
+uint32_t divide(uint64_t a, uint32_t b);
 /* Whether `value` is within `percent` of `about`. */
 bool is_about(uint32_t value, uint32_t about, uint32_t percent);
 
