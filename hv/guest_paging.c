@@ -174,6 +174,7 @@ void guest_paging_print(const struct vm *vm)
     }
     const struct cpt_stats *s = cpt_stats(c);
     struct cpt_counts n = cpt_count(c);
+    console_begin();
     uint64_t all =
         s->state_ticks[CPT_NESTED] + s->state_ticks[CPT_COMPOUND] + s->state_ticks[CPT_SHADOW] + 1;
     log_line("%s: paging %s, policy %s; roots: %u nested, %u compound, %u shadow", name,
@@ -213,6 +214,7 @@ void guest_paging_print(const struct vm *vm)
         (ull)s->floods);
     log_line("%s: regions of the root that runs:", name);
     cpt_print_map(c, &vm->vcpu[0].cpt, print_map_line, (void *)(uintptr_t)name);
+    console_end();
 }
 
 /* --- for programs ----------------------------------------------------------------------------- */
@@ -257,6 +259,7 @@ void guest_paging_print_json(const struct vm *vm)
 
 static void print_event(const char *name, const struct trace_event *e, struct trace_region region)
 {
+    console_begin();
     console_printf("@trace {\"vm\": \"%s\", \"time\": %llu, \"event\": \"%s\", \"value\": %llu, "
                    "\"detail\": %u",
                    name, (ull)e->time, trace_kind_name((enum trace_kind)e->kind), (ull)e->value,
@@ -265,6 +268,7 @@ static void print_event(const char *name, const struct trace_event *e, struct tr
         console_printf(", \"va\": %llu, \"level\": %u, \"root\": %llu", (ull)region.va,
                        region.level, (ull)region.root);
     console_printf("}\n");
+    console_end();
 }
 
 void guest_paging_print_trace(const struct vm *vm)

@@ -21,6 +21,7 @@
 #include "drivers/power.h"
 #include "hv/arch.h"
 #include "hv/console.h"
+#include "hv/vm.h"
 
 uintptr_t __stack_chk_guard;
 __attribute__((noreturn)) void __stack_chk_fail(void);
@@ -88,6 +89,8 @@ static void print_other(const struct processor *p)
     console_printf("processor %u: at %016llx", p->index, (unsigned long long)p->stopped_rip);
     if (name)
         console_printf(" %s+0x%llx", name, (unsigned long long)offset);
+    if (p->current)
+        console_printf(", for %s", p->current->vm->settings->name);
     if (p->panic_text[0])
         console_printf(", panics too: %s", p->panic_text);
     console_printf("\n");

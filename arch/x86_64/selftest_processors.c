@@ -102,11 +102,17 @@ static bool share(void)
     return ok;
 }
 
+/* 0, in a way that the compiler does not see. */
+static volatile uintptr_t nowhere;
+
+static void write_byte(volatile char *at)
+{
+    *at = 0;
+}
+
 static bool fault(void)
 {
-    static volatile uintptr_t nowhere; /* 0, in a way that the compiler does not see */
-
-    *(volatile char *)nowhere = 0;
+    write_byte((volatile char *)nowhere);
     return false;
 }
 

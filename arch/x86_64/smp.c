@@ -135,7 +135,7 @@ static hpa_t low_pages;
 
 static struct trampoline *trampoline_data(void)
 {
-    return (struct trampoline *)((char *)host_ptr(low_pages) + TRAMPOLINE_DATA);
+    return host_ptr(hpa_add(low_pages, TRAMPOLINE_DATA));
 }
 
 /* Where a byte of trampoline.S is in the copy. */

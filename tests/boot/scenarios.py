@@ -525,7 +525,7 @@ def check_other_panics(seen):
 
 def processors(name, machine, count, status, at_end, *phrases, more="", **keys):
     return Scenario(f"processors-{name}", check_processors(count, status, *phrases), processors_settings(at_end, more),
-                    guest_files("ends"), machine=machine, processors=count, limit=120, **keys)
+                    guest_files("ends"), machine=machine, processors=count, limit=240, **keys)
 
 
 def check_without_ept(seen):
@@ -559,7 +559,7 @@ ALL = [
     processors("bochs", "bochs", 4, 0, "bochs", "apic: x2APIC", "TSC deadline"),
     processors("bochs-xapic", "bochs", 2, 0, "bochs", "apic: xAPIC", more="without = x2apic\n"),
     Scenario("self-test-other-panics", check_other_panics, [guest("ends")], guest_files("ends"), processors=4,
-             globals="self_test = other_panics", limit=60),
+             globals="self_test = other_panics", limit=240),
     Scenario("without-ept", check_without_ept, [guest("ends")], guest_files("ends"), globals="without = ept"),
     Scenario("ends", check_ends, ends_vms(), ends_files),
     Scenario("bad-images", check_bad_images,
