@@ -507,6 +507,36 @@ static void a_chain_may_have_as_many_segments_as_a_queue(void)
     driver_free(&d);
 }
 
+/* 2.7.5: a request has 2^32 bytes at most, and here less, so that 32 bits can count them. The same
+ * memory may be in it many times. */
+static void a_request_has_less_than_4_gib(void)
+{
+    const uint32_t len = (uint32_t)(GIB(4) / VIRTIO_QUEUE_MAX);
+    struct test_segment segment[VIRTIO_QUEUE_MAX];
+    uint16_t head;
+    uint32_t used;
+
+    start(14);
+    free(d.ram.host);
+    free(d.shadow);
+    d.ram.high = len;
+    d.ram.host = calloc(1, RAM_LOW + len); /* little of it is ever touched */
+    d.shadow = calloc(1, RAM_LOW + len);
+    for (unsigned i = 0; i < VIRTIO_QUEUE_MAX; i++)
+        segment[i] = (struct test_segment){HIGH_BASE, len};
+    for (unsigned bytes = 0; bytes < 2; bytes++) {
+        forget_allocations(&d);
+        d.high_used = 4096;
+        set_up(&d, F_INDIRECT, 8);
+        segment[0].len = len - 1 + bytes;
+        add_request(&d, 0, segment, 0, VIRTIO_QUEUE_MAX, true);
+        notify(&d, 0);
+        CHECK(take_used(&d, 0, &head, &used) == (bytes == 0), "4 GiB, less %u", 1 - bytes);
+        CHECK(((reg(&d, R_STATUS) & S_NEEDS_RESET) != 0) == (bytes == 1), "broken or not");
+    }
+    driver_free(&d);
+}
+
 /* --- event indices ---------------------------------------------------------------------------- */
 
 /* The driver's side of 2.7.7 to 2.7.10, for any wishes of it; indices wrap around. */
@@ -654,6 +684,7 @@ int main(void)
     RUN(broken_rings_need_a_reset);
     RUN(direct_descriptors_may_lead_to_an_indirect_one);
     RUN(a_chain_may_have_as_many_segments_as_a_queue);
+    RUN(a_request_has_less_than_4_gib);
     RUN(event_indices_are_kept);
     RUN(any_driver_harms_only_itself);
     return test_status();
