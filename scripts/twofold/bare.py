@@ -60,7 +60,7 @@ class Boot:
         return round(float(stamp[1]) * float(mhz[1]) * 1e6) if stamp and mhz else None
 
     def kernel_log(self):
-        """(level, text) of the log that the system printed with levels, between its two marks."""
+        """(level, text) of what the system printed of the kernel's log with levels, between its two marks."""
         return kernel_log(self.lines)
 
 

@@ -9,6 +9,7 @@ import pathlib
 import re
 import shutil
 import subprocess
+import threading
 
 from twofold import debian, image, initramfs, linux, machine
 from twofold.debian import FOLDER, output
@@ -42,6 +43,9 @@ DISK_UUID = "6d9eb0f6-6e7c-4a7c-9d0e-2b0a54f0fd03"
 EPOCH = 946684800  # of all times in it
 
 
+_building = threading.Lock()  # tests boot side by side
+
+
 @dataclasses.dataclass
 class System:
     """What to boot."""
@@ -51,6 +55,19 @@ class System:
     initramfs: pathlib.Path
     disk: pathlib.Path = None  # None: none; else it is to be given read-only
     command_line: str = COMMAND_LINE
+
+    def image(self, pvh=False):
+        """The kernel's file: the bzImage, or for PVH the uncompressed one."""
+        return self.kernel.vmlinux() if pvh else self.kernel.file
+
+    def files(self, pvh=False):
+        """All files that a VM of it needs on the EFI partition."""
+        return [self.image(pvh), self.initramfs, *([self.disk] if self.disk else [])]
+
+    def keys(self, append="", pvh=False):
+        """Its settings as a VM; `append`: more for the command line."""
+        return [("image", self.image(pvh).name), ("args", f"{self.command_line} {append}".strip()),
+                ("module", self.initramfs.name), *([("disk", f"{self.disk.name} ro")] if self.disk else [])]
 
 
 def _is_older(target, sources):
@@ -84,6 +101,11 @@ def _applets():
 
 def build(name):
     """The system called `name`, one of MODULES; made where that is needed."""
+    with _building:
+        return _build(name)
+
+
+def _build(name):
     kernel = linux.kernel()
     script = SCRIPTS / name
     archive = FOLDER / f"{name}.cpio"
@@ -197,7 +219,8 @@ def _tree(tree):
 
 
 def workloads_disk():
-    """An ext4 image of the workloads' files: without a journal, as nobody writes to it."""
+    """An ext4 image of the workloads' files: without a journal, as nobody writes to it. Made again it has the same
+    content, but not the same bytes: mke2fs keeps when files were changed here."""
     disk = FOLDER / "workloads.img"
     sources = [THIS, _tsc(), busybox(), *(SCRIPTS / "work").iterdir()]
     if not _is_older(disk, sources):
