@@ -46,6 +46,8 @@
 #define XCR0_AVX512  (BIT(5) | BIT(6) | BIT(7))
 #define XCR0_PKRU    BIT(9)
 #define OFFER_XCR0   (XCR0_X87 | XCR0_SSE | XCR0_AVX | XCR0_AVX512 | XCR0_PKRU)
+#define XSAVE_ALIGNED   BIT(1) /* of ECX in a component's sub-leaf */
+#define XSAVE_ALIGNMENT 64u
 #define XSAVE_LEGACY 576u /* bytes of the XSAVE area before the first component of its own */
 /* LAHF in 64-bit mode, LZCNT, PREFETCHW */
 #define OFFER_EXT1_ECX (BIT(0) | BIT(5) | BIT(8))
@@ -98,6 +100,24 @@ static uint32_t xsave_area_size(void)
     return size;
 }
 
+/* The XSAVE area's size in the compacted format for what the guest's XCR0 enables, SDM 1 13.4.3:
+ * computed, since not all emulators' leaf has it. */
+static uint32_t compacted_size(void)
+{
+    uint64_t enabled = read_xcr0() & real.xcr0;
+    uint32_t size = XSAVE_LEGACY;
+
+    for (uint32_t component = 2; component < 64; component++) {
+        if (!(enabled >> component & 1))
+            continue;
+        struct cpuid_regs r = cpuid(0xd, component);
+        if (r.ecx & XSAVE_ALIGNED)
+            size = (uint32_t)align_up(size, XSAVE_ALIGNMENT);
+        size += r.eax;
+    }
+    return size;
+}
+
 /* CPUID leaf 0xd, `r` as the processor gives it. EBX of sub-leaf 0 follows XCR0, which is the
  * guest's. */
 static struct cpuid_regs xsave_leaf(struct cpuid_regs r, uint32_t subleaf)
@@ -106,7 +126,7 @@ static struct cpuid_regs xsave_leaf(struct cpuid_regs r, uint32_t subleaf)
         return (struct cpuid_regs){
             .eax = (uint32_t)real.xcr0, .ebx = r.ebx, .ecx = real.xsave_size};
     if (subleaf == 1)
-        return (struct cpuid_regs){.eax = r.eax & OFFER_D1_EAX};
+        return (struct cpuid_regs){.eax = r.eax & OFFER_D1_EAX, .ebx = compacted_size()};
     return subleaf < 64 && (real.xcr0 >> subleaf & 1) ? r : (struct cpuid_regs){0};
 }
 

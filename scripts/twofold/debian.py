@@ -26,7 +26,8 @@ def output(*command, cwd=None):
     except FileNotFoundError as error:
         raise machine.MachineError(f"{command[0]} is not installed: run scripts/setup linux") from error
     except subprocess.CalledProcessError as error:
-        raise machine.MachineError(f"{' '.join(map(str, command))}: {error.stderr.strip()}") from error
+        errors = [line for line in error.stderr.strip().splitlines() if not line.startswith("W: ")]  # apt's warnings
+        raise machine.MachineError(f"{' '.join(map(str, command))}: {chr(10).join(errors)}") from error
 
 
 def _describe(names):

@@ -130,7 +130,7 @@ class Settings:
     cpu_model: str  # None: the machine's usual one
     memory: int  # MiB
     processors: int
-    bochs_debug: str  # devices whose debug messages bochs.log is to have: "ser=report"
+    bochs_debug: str  # devices whose debug messages bochs.log is to have: "serial=report"
 
 
 class Console:

@@ -9,6 +9,7 @@ import pathlib
 import re
 import shutil
 import subprocess
+import threading
 
 from twofold import debian, image, initramfs, linux, machine
 from twofold.debian import FOLDER, output
@@ -20,8 +21,9 @@ THIS = pathlib.Path(__file__)
 VIRTIO = ["virtio_mmio", "virtio_blk", "virtio_console", "virtio-rng"]
 MODULES = {"shell": VIRTIO, "test": VIRTIO, "workloads": [*VIRTIO, "overlay"]}
 
-# A panic ends the machine by a reset, which ends the run. No option hides a device that is not there.
-COMMAND_LINE = "console=ttyS0 panic=-1"
+# Without a speed the kernel would take 9600 baud, which costs where a UART is as slow as that. A panic ends the machine by a
+# reset, which ends the run. No option hides a device that is not there.
+COMMAND_LINE = "console=ttyS0,115200 panic=-1"
 
 # What the workloads are made of.
 WORKLOAD_PACKAGES = ["stress-ng", "sqlite3", "redis-server", "redis-tools", "gcc", "libc6-dev"]
@@ -29,7 +31,7 @@ PROGRAMS = ["usr/bin/stress-ng", "usr/bin/sqlite3", "usr/bin/redis-server", "usr
             "usr/bin/gcc", "usr/bin/x86_64-linux-gnu-gcc-12", "usr/bin/x86_64-linux-gnu-as",
             "usr/bin/x86_64-linux-gnu-ld.bfd", "usr/bin/as", "usr/bin/ld"]
 COMPILER = "usr/lib/gcc/x86_64-linux-gnu/12"
-COMPILER_FILES = ["cc1", "collect2", "libgcc.a", "libgcc_s.so", "libgcc_eh.a", "crtbegin*.o", "crtend*.o",
+COMPILER_FILES = ["cc1", "collect2", "liblto_plugin.so", "libgcc.a", "libgcc_s.so", "libgcc_eh.a", "crtbegin*.o", "crtend*.o",
                   "include/std*.h"]
 C_LIBRARY = "usr/lib/x86_64-linux-gnu"
 C_LIBRARY_FILES = ["crt1.o", "Scrt1.o", "crti.o", "crtn.o", "libc.so", "libc_nonshared.a"]
@@ -41,6 +43,9 @@ DISK_UUID = "6d9eb0f6-6e7c-4a7c-9d0e-2b0a54f0fd03"
 EPOCH = 946684800  # of all times in it
 
 
+_building = threading.Lock()  # tests boot side by side
+
+
 @dataclasses.dataclass
 class System:
     """What to boot."""
@@ -50,6 +55,19 @@ class System:
     initramfs: pathlib.Path
     disk: pathlib.Path = None  # None: none; else it is to be given read-only
     command_line: str = COMMAND_LINE
+
+    def image(self, pvh=False):
+        """The kernel's file: the bzImage, or for PVH the uncompressed one."""
+        return self.kernel.vmlinux() if pvh else self.kernel.file
+
+    def files(self, pvh=False):
+        """All files that a VM of it needs on the EFI partition."""
+        return [self.image(pvh), self.initramfs, *([self.disk] if self.disk else [])]
+
+    def keys(self, append="", pvh=False):
+        """Its settings as a VM; `append`: more for the command line."""
+        return [("image", self.image(pvh).name), ("args", f"{self.command_line} {append}".strip()),
+                ("module", self.initramfs.name), *([("disk", f"{self.disk.name} ro")] if self.disk else [])]
 
 
 def _is_older(target, sources):
@@ -83,6 +101,11 @@ def _applets():
 
 def build(name):
     """The system called `name`, one of MODULES; made where that is needed."""
+    with _building:
+        return _build(name)
+
+
+def _build(name):
     kernel = linux.kernel()
     script = SCRIPTS / name
     archive = FOLDER / f"{name}.cpio"
@@ -103,36 +126,38 @@ def build(name):
 
 
 def _copy(root, tree, pattern):
-    """Copy what matches `pattern` below `root` to the same place below `tree`; folders whole, links as links."""
+    """Copy what matches `pattern` below `root` to the same place below `tree`: folders whole, and what links lead to."""
     found = sorted(root.glob(pattern))
     if not found:
         raise machine.MachineError(f"Debian's packages have no {pattern}")
     for source in found:
-        target = tree / source.relative_to(root)
-        target.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir() and not source.is_symlink():
-            shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True)
+            shutil.copytree(source, tree / source.relative_to(root), symlinks=True, dirs_exist_ok=True)
         else:
-            _copy_file(source, target)
+            _copy_file(root, tree, source)
 
 
-def _copy_file(source, target):
-    if not os.path.lexists(target):
-        shutil.copy2(source, target, follow_symlinks=False)
+def _copy_file(root, tree, path):
+    """Copy a file, and when it is a link also the file that it leads to, whose path in the tree is returned; None when
+    there is no such file."""
+    while os.path.lexists(path):
+        target = tree / path.relative_to(root)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if not os.path.lexists(target):
+            shutil.copy2(path, target, follow_symlinks=False)
+        if not path.is_symlink():
+            return target
+        link = os.readlink(path)
+        path = root / link.lstrip("/") if link.startswith("/") else pathlib.Path(os.path.normpath(path.parent / link))
+    return None
 
 
 def _library(root, tree, name):
-    """Copy a library, by its name or (a loader) its path, and the files that its links lead to; returns their path in the
-    tree, None when it is not there."""
+    """Copy a library, by its name or (a loader) its path; as _copy_file."""
     for path in [root / name.lstrip("/")] if "/" in name else [root / folder / name for folder in LIBRARY_FOLDERS]:
-        while os.path.lexists(path):
-            target = tree / path.relative_to(root)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            _copy_file(path, target)
-            if not path.is_symlink():
-                return target
-            link = os.readlink(path)
-            path = root / link.lstrip("/") if link.startswith("/") else path.parent / link
+        target = _copy_file(root, tree, path)
+        if target:
+            return target
     return None
 
 
@@ -194,7 +219,8 @@ def _tree(tree):
 
 
 def workloads_disk():
-    """An ext4 image of the workloads' files: without a journal, as nobody writes to it."""
+    """An ext4 image of the workloads' files: without a journal, as nobody writes to it. Made again it has the same
+    content, but not the same bytes: mke2fs keeps when files were changed here."""
     disk = FOLDER / "workloads.img"
     sources = [THIS, _tsc(), busybox(), *(SCRIPTS / "work").iterdir()]
     if not _is_older(disk, sources):

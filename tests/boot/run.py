@@ -49,7 +49,7 @@ def boot(scenario):
     seen = Console()
     with tempfile.TemporaryDirectory(prefix="twofold-test-") as folder:
         files = scenario.files(pathlib.Path(folder))
-        settings = scenario.settings
+        settings = scenario.settings() if callable(scenario.settings) else scenario.settings
         if settings is not None and not isinstance(settings, str):
             settings = image.ini(machine.at_end_setting(scenario.machine), settings, scenario.globals)
         hypervisor = scenario.hypervisor(pathlib.Path(folder)) if scenario.hypervisor else None

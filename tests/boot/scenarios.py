@@ -24,15 +24,15 @@ WALK_REFERENCES = {"4k": 24, "2m": 19, "1g": 14}
 class Scenario:
     name: str
     check: typing.Callable  # (console) -> [(name, reason or None)]
-    settings: typing.Any = None  # text, or VMs as for image.ini; None: no settings file
+    settings: typing.Any = None  # text, or VMs as for image.ini, or a function that gives them; None: no settings file
     files: typing.Callable = lambda folder: []
     hypervisor: typing.Any = lambda folder: image.HYPERVISOR  # None: not on the image
     machine: str = "bochs"
     cpu_model: typing.Any = None
     globals: str = ""  # further lines of [twofold]
-    memory: int = 3072  # MiB, of QEMU
+    memory: int = 3072  # MiB
     processors: int = 1
-    limit: float = 240
+    limit: float = 240  # seconds
     stop: typing.Any = None  # bytes in a line that end the machine: what follows does not matter
 
 
