@@ -3,7 +3,7 @@
 # is used, scripts/bench-kvm does.
 
 KVM        := $(BUILD)/kvm
-KVM_SHARED := hv/loader.c hv/loader_elf64.c hv/loader_multiboot.c hv/module.c hv/why.c hv/dev/pio.c hv/dev/uart.c \
+KVM_SHARED := hv/loader.c hv/loader_elf64.c hv/loader_multiboot.c hv/module.c hv/why.c hv/dev/pio.c hv/dev/uart.c hv/dev/lines.c \
               hv/paging/walk.c
 KVM_SOURCES := $(wildcard tests/kvm/*.c) $(KVM_SHARED)
 KVM_OBJECTS := $(patsubst %.c,$(KVM)/%.o,$(KVM_SOURCES))
