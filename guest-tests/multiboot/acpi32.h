@@ -45,7 +45,6 @@ struct madt_entry {
 #define MADT_LOCAL_APIC 0u
 #define MADT_IO_APIC    1u
 #define MADT_OVERRIDE   2u
-#define MADT_X2APIC     9u
 #define MADT_FIRST      44u
 #define MADT_ENABLED    1u
 
