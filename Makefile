@@ -66,6 +66,7 @@ hypervisor: $(BUILD)/twofold.elf
 
 help:
 	@echo 'make run        install what is missing, build, boot on the best machine there is, run the benchmarks'
+	@echo 'make run GUEST=linux  Debian'\''s Linux with a shell on the terminal (docs/linux.md)'
 	@echo 'make test       the same set-up, then all tests; the last line counts them'
 	@echo 'make bench      the evaluation: all microbenchmarks, natively and in each way of paging, and its report'
 	@echo 'make bench-kvm  the same guests under Linux'\'' KVM on the same machine; takes long (docs/kvm.md)'
@@ -82,10 +83,15 @@ help:
 setup-%:
 	@scripts/setup $*
 
+# GUEST=linux or a file: one guest; its SYSTEM=shell|test|workloads, PAGING=nested|shadow|compound, CPUS=N virtual
+# processors, PROCESSORS=N of the emulated machine, MEMORY=256M. ARGS: more for scripts/run.
+RUN_ARGS = $(GUEST:%=--guest %) $(SYSTEM:%=--system %) $(PAGING:%=--paging %) $(CPUS:%=--cpus %) \
+           $(PROCESSORS:%=--processors %) $(MEMORY:%=--memory %) $(ARGS)
+
 # A make of its own, so that what setup installed is there when the rest is looked at.
-run: setup-run
+run: setup-run $(if $(filter linux,$(GUEST)),setup-linux)
 	@$(MAKE) --no-print-directory all
-	@MACHINE=$(MACHINE) scripts/run
+	@MACHINE=$(MACHINE) scripts/run $(RUN_ARGS)
 
 # BENCH=NAMES: only these, separated by commas; ARGS: more for scripts/bench.
 bench: setup-bench

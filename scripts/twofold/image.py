@@ -32,3 +32,13 @@ def make(folder, settings, files, hypervisor=HYPERVISOR):
     image = folder / "twofold.img"
     subprocess.run([str(ROOT / "scripts/image"), str(image), str(LOADER), *modules], check=True)
     return image
+
+
+def bare(folder, application):
+    """An image in `folder` that boots one UEFI application and has nothing else."""
+    folder = pathlib.Path(folder)
+    note = folder / "readme"
+    note.write_text("This image boots one UEFI application.\n")  # scripts/image wants a file beside it
+    image = folder / "bare.img"
+    subprocess.run([str(ROOT / "scripts/image"), str(image), str(application), str(note)], check=True)
+    return image

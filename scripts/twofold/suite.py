@@ -3,6 +3,7 @@
 
 import dataclasses
 import json
+import math
 import re
 import sys
 import time
@@ -47,6 +48,12 @@ class Progress:
         elif not self.terminal and now - self.last >= self.EVERY_SECONDS:
             self.last = now
             print(f"[{now - self.start:4.0f} s, {self.name}] {self.state}", file=sys.stderr, flush=True)
+
+    def stop(self):
+        """Show nothing more: somebody else writes on the terminal now."""
+        self.clear()
+        self.terminal = False
+        self.last = math.inf
 
     def clear(self):
         if self.terminal:

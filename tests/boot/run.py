@@ -49,12 +49,13 @@ def boot(scenario):
     seen = Console()
     with tempfile.TemporaryDirectory(prefix="twofold-test-") as folder:
         files = scenario.files(pathlib.Path(folder))
-        settings = scenario.settings
+        settings = scenario.settings() if callable(scenario.settings) else scenario.settings
         if settings is not None and not isinstance(settings, str):
             settings = image.ini(machine.at_end_setting(scenario.machine), settings, scenario.globals)
         hypervisor = scenario.hypervisor(pathlib.Path(folder)) if scenario.hypervisor else None
         disk = image.make(folder, settings, files, hypervisor)
-        run = machine.Run(scenario.machine, disk, folder, scenario.limit, scenario.cpu_model, scenario.memory)
+        run = machine.Run(scenario.machine, disk, folder, scenario.limit, scenario.cpu_model, scenario.memory,
+                          processors=scenario.processors)
         for raw in run.lines():
             seen.lines.append(console.parse(raw))
             if scenario.stop and scenario.stop in raw:
