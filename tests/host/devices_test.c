@@ -302,10 +302,13 @@ static void try_something(uint64_t *random)
     static const uint16_t ports[] = {0x20,  0x40,  0x60,  0x70,  0x92, 0xa0,
                                      0x3f8, 0x4d0, 0x600, 0xcf8, 0xf4, 0x8900};
     static const uint64_t places[] = {0xfee00000, 0xfec00000, 0xd0000000, 0xfee00380};
+    static const uint64_t timer[] = {0xfee00320, 0xfee00380, 0xfee003e0};
     unsigned cpu = (unsigned)(test_random(random) % 2);
     unsigned bytes = 1u << test_random(random) % 3;
     uint16_t port = (uint16_t)(ports[test_random(random) % 12] + test_random(random) % 8);
     gpa_t at = gpa(places[test_random(random) % 4] + (test_random(random) % 0x400 & ~15ull));
+    if (test_random(random) % 4 == 0)
+        at = gpa(timer[test_random(random) % 3]);
     uint32_t msr = 0x800 + (uint32_t)(test_random(random) % 0x40);
     uint64_t value = test_random(random) >> test_random(random) % 64;
 
@@ -349,6 +352,8 @@ static void guests_may_try_everything(void)
         if (i % 3000 == 0) {
             tsc = test_random(&random) >> 16;
             reset();
+            for (unsigned cpu = 0; cpu < 2; cpu++)
+                mmio_write(&devices, cpu, gpa(0xfee000f0), 4, 0x1ff);
         }
         output_length = 0;
         try_something(&random);
