@@ -18,8 +18,10 @@ import tty
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(ROOT / "scripts"))
+sys.path.insert(0, str(ROOT / "tests/boot"))
 
-from twofold import bare, initramfs, linux, machine, terminal  # noqa: E402
+import run as boot_tests  # noqa: E402
+from twofold import bare, console, initramfs, linux, machine, terminal  # noqa: E402
 
 
 def archives_have_the_right_form():
@@ -167,7 +169,17 @@ def a_raw_terminal_comes_back():
     os.close(slave)
 
 
-TESTS = [archives_have_the_right_form, kernels_are_unpacked, broken_kernels_are_refused, warnings_are_compared,
+def answers_are_typed_when_awaited():
+    typed = []
+    typist = boot_tests.Typist([(b"# ", b"ls\r"), (b"# ", b"exit\r"), (b"twofold: end", b"x")], typed.append)
+    for raw, count in ((b"twofold: guest: starts", 0), (b"guest| login", 0), (b"guest+ #", 0), (b"guest+  ", 1), (b"guest| a b", 1),
+                       (b"guest+ # ", 2), (b"guest| # ", 2), (b"twofold: end of it", 3)):
+        typist.see(console.parse(raw))
+        assert len(typed) == count, (raw, typed)
+    assert typed == [b"ls\r", b"exit\r", b"x"]
+
+
+TESTS = [answers_are_typed_when_awaited, archives_have_the_right_form, kernels_are_unpacked, broken_kernels_are_refused, warnings_are_compared,
          ticks_are_found, keys_are_sorted, nothing_is_lost_on_the_terminal, a_raw_terminal_comes_back]
 
 
