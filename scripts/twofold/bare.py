@@ -31,6 +31,7 @@ SECONDS = 400
 MEMORY_MIB = 1024
 STUB_LINE = "EFI stub: "
 READY_LINE = "twofold-linux: ready"
+LAST_LINE = "twofold-linux: done"
 LOGLEVEL = 0  # of what goes to the console: its bytes take time there, 4340 ticks each, and the system prints the log at its end
 WARNING = 4  # of the kernel's levels; a lower one is worse
 LEVELS = 8
@@ -56,8 +57,8 @@ class Boot:
         system writes to the kernel's log then, times the frequency that the kernel found. Both are the kernel's."""
         text = "\n".join(self.lines)
         stamp = re.search(r"\[ *(\d+\.\d+)\] twofold-linux: the \w+ start", text)
-        mhz = re.search(r"tsc: Detected (\d+\.\d+) MHz processor", text)
-        return round(float(stamp[1]) * float(mhz[1]) * 1e6) if stamp and mhz else None
+        mhz = re.findall(r"tsc: Detected (\d+\.\d+) MHz", text)  # the processor's, and the TSC's where that is another
+        return round(float(stamp[1]) * float(mhz[-1]) * 1e6) if stamp and mhz else None
 
     def kernel_log(self):
         """(level, text) of what the system printed of the kernel's log with levels, between its two marks."""
@@ -110,6 +111,8 @@ def boot(system, append="", processors=1, cpu_model=None, loglevel=LOGLEVEL, on_
         for raw in run.lines():
             lines.append(raw.rstrip(b"\r").decode("utf-8", "replace"))
             on_line(lines[-1])
+            if lines[-1].startswith(LAST_LINE):
+                run.end()  # this firmware has no ACPI tables on Bochs, so that the kernel cannot switch the machine off
         with open(folder / "bochs.log", encoding="latin-1") as log:
             times = serial_times(log)
         if run.timed_out:
