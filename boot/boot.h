@@ -28,16 +28,17 @@ static inline BOOLEAN failed(EFI_STATUS status)
 /* Pages that survive the loader (EfiLoaderData), zeroed; `align` a power of two. 0: no memory. */
 uint64_t loader_pages(uint64_t bytes, uint64_t align);
 
-/* machine.c: whether this processor can run the hypervisor. */
-EFI_STATUS check_machine(void);
+/* machine.c: whether this processor can run the hypervisor, and guests if `needs_vmx`. */
+EFI_STATUS check_machine(BOOLEAN needs_vmx);
 
 /* modules.c: read every file of \twofold\ of the volume that holds this application. */
 EFI_STATUS load_modules(EFI_HANDLE image, struct handoff *handoff);
 /* The module called `name`, or NULL. */
 const struct handoff_module *find_module(const struct handoff *handoff, const char *name);
 
-/* settings.c: whether the settings file parses (by the hypervisor's own parser). */
-EFI_STATUS check_settings(const struct handoff *handoff);
+/* settings.c: whether the settings file parses (by the hypervisor's own parser), and whether what
+ * it asks for needs VT-x. */
+EFI_STATUS check_settings(const struct handoff *handoff, BOOLEAN *needs_vmx);
 
 /* image.c: the hypervisor's ELF file, laid out in memory. */
 struct loaded_image {

@@ -21,7 +21,7 @@
 #include <stdint.h>
 
 #define HANDOFF_MAGIC   0x44464f2d48464f54ull /* "TOFH-OFD", little end first */
-#define HANDOFF_VERSION 1u
+#define HANDOFF_VERSION 2u
 
 enum handoff_range_type {
     HANDOFF_FREE = 1,     /* RAM nobody uses */
@@ -74,10 +74,12 @@ struct handoff {
     uint64_t range_count;
     uint64_t modules; /* struct handoff_module[]; the hypervisor's own file is one of them */
     uint64_t module_count;
+    uint64_t wall_seconds; /* the time of day when the firmware was left, since 1970, UTC; 0: unknown */
+    uint64_t wall_tsc;     /* TSC then */
 };
 
 _Static_assert(sizeof(struct handoff_range) == 24, "hand-off layout");
 _Static_assert(sizeof(struct handoff_module) == 80, "hand-off layout");
-_Static_assert(sizeof(struct handoff) == 112, "hand-off layout");
+_Static_assert(sizeof(struct handoff) == 128, "hand-off layout");
 
 #endif

@@ -23,12 +23,14 @@ static BOOLEAN is_intel(void)
     return r.ebx == 0x756e6547 && r.edx == 0x49656e69 && r.ecx == 0x6c65746e; /* "GenuineIntel" */
 }
 
-EFI_STATUS check_machine(void)
+EFI_STATUS check_machine(BOOLEAN needs_vmx)
 {
     if (!(cpuid(0x80000001, 0).edx & CPUID_EXT1_EDX_NX))
         return FAIL(EFI_UNSUPPORTED,
                     L"this processor shows no NX (execute disable). Enable it in the "
                     L"firmware's setup.");
+    if (!needs_vmx)
+        return EFI_SUCCESS;
     if (!(cpuid(1, 0).ecx & CPUID1_ECX_VMX)) {
         if (!is_intel())
             return FAIL(

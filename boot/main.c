@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* See boot.h: from the firmware's call to the jump into the hypervisor (boot/handoff.h). */
+#include "arch/x86_64/cpu.h"
 #include "boot/boot.h"
 
 #define STACK_BYTES (16 * 1024ull)
@@ -64,6 +65,35 @@ static uint64_t find_rsdp(EFI_SYSTEM_TABLE *system_table)
     return found;
 }
 
+#define SECONDS_PER_DAY    86400u
+#define MINUTES_UNKNOWN    2047 /* EFI_UNSPECIFIED_TIMEZONE, UEFI 8.3: then UTC is as good as any */
+#define DAYS_0000_TO_1970  719468
+
+/* Days since 1970 of a date in the Gregorian calendar, whose years begin with March here so that
+ * the leap day is a year's last. */
+static int64_t days_since_1970(int64_t year, int64_t month, int64_t day)
+{
+    int64_t y = month <= 2 ? year - 1 : year;
+    int64_t since_march = (month + 9) % 12;
+
+    return 365 * y + y / 4 - y / 100 + y / 400 + (153 * since_march + 2) / 5 + day - 1 -
+           DAYS_0000_TO_1970;
+}
+
+static void read_clock(struct handoff *handoff, EFI_SYSTEM_TABLE *system_table)
+{
+    EFI_TIME t;
+
+    handoff->wall_tsc = rdtsc();
+    if (failed(uefi_call_wrapper(system_table->RuntimeServices->GetTime, 2, &t, NULL)))
+        return;
+    int64_t minutes = t.Hour * 60 + t.Minute;
+    if (t.TimeZone != MINUTES_UNKNOWN)
+        minutes += t.TimeZone;
+    handoff->wall_seconds = (uint64_t)(days_since_1970(t.Year, t.Month, t.Day) * SECONDS_PER_DAY +
+                                       minutes * 60 + t.Second);
+}
+
 __attribute__((noreturn)) static void jump(const struct handoff *handoff, uint64_t entry,
                                            uint64_t cr3, uint64_t stack_top)
 {
@@ -85,6 +115,7 @@ EFI_STATUS efi_main(EFI_HANDLE image_handle, EFI_SYSTEM_TABLE *system_table)
 {
     struct loaded_image image;
     uint64_t ram_end, cr3;
+    BOOLEAN needs_vmx;
     EFI_STATUS status;
 
     InitializeLib(image_handle, system_table);
@@ -97,14 +128,16 @@ EFI_STATUS efi_main(EFI_HANDLE image_handle, EFI_SYSTEM_TABLE *system_table)
     *handoff = (struct handoff){
         .magic = HANDOFF_MAGIC, .version = HANDOFF_VERSION, .size = sizeof(*handoff)};
 
-    if (failed(status = check_machine()) || failed(status = load_modules(image_handle, handoff)) ||
-        failed(status = check_settings(handoff)) || failed(status = load_image(handoff, &image)) ||
+    if (failed(status = load_modules(image_handle, handoff)) ||
+        failed(status = check_settings(handoff, &needs_vmx)) ||
+        failed(status = check_machine(needs_vmx)) || failed(status = load_image(handoff, &image)) ||
         failed(status = find_ram_end(&ram_end)) ||
         failed(status = build_tables(handoff, &image, ram_end, &cr3)))
         return status;
 
     handoff->rsdp = find_rsdp(system_table);
     find_framebuffer(&handoff->framebuffer);
+    read_clock(handoff, system_table);
     Print(L"Twofold: %ld files loaded, starting the hypervisor.\r\n", handoff->module_count);
     if (failed(status = leave_boot_services(image_handle, handoff)))
         return status;

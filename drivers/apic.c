@@ -4,6 +4,7 @@
 
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/io.h"
+#include "arch/x86_64/processor.h"
 #include "hv/arch.h"
 #include "hv/console.h"
 
@@ -15,6 +16,8 @@ enum {
     APIC_EOI = 0xb0,
     APIC_SPURIOUS = 0xf0,
     APIC_LVT_CMCI = 0x2f0,
+    APIC_COMMAND = 0x300,
+    APIC_COMMAND_HIGH = 0x310, /* xAPIC alone */
     APIC_LVT_TIMER = 0x320,
     APIC_LVT_THERMAL = 0x330,
     APIC_LVT_PERFORMANCE = 0x340,
@@ -28,19 +31,29 @@ enum {
 
 #define X2APIC_MSR_FIRST   0x800u
 #define APIC_BASE_X2APIC   BIT(10)
-#define APIC_BASE_ENABLE   BIT(11)
 #define APIC_BASE_ADDRESS  0x000ffffffffff000ull
 #define APIC_BYTES         0x400u
 #define SPURIOUS_ENABLE    BIT(8)
 #define VERSION_MAX_LVT(v) ((v) >> 16 & 0xff) /* the number of LVT entries less one */
 #define LVT_PERIODIC       BIT(17)
+#define LVT_TSC_DEADLINE   BIT(18)
 #define LVT_MASKED         BIT(16)
 #define LVT_DELIVERY       (7u << 8)
 #define LVT_DELIVERY_SMI   (2u << 8)
 #define DIVIDE_BY_1        0xbu
 #define XAPIC_ID_SHIFT     24
+#define XAPIC_ID_MAX       0xfeu /* 0xff is all processors */
+
+/* Interrupt command, SDM 3A figure 11-12: physical destination, edge */
+#define COMMAND_FIXED   (0u << 8)
+#define COMMAND_NMI     (4u << 8)
+#define COMMAND_INIT    (5u << 8)
+#define COMMAND_STARTUP (6u << 8)
+#define COMMAND_PENDING BIT(12) /* xAPIC: the last one is on its way */
+#define COMMAND_ASSERT  BIT(14)
 
 #define VECTOR_TIMER    0xf0u
+#define VECTOR_KICK     0xf1u
 #define VECTOR_SPURIOUS 0xffu
 
 #define PIC1_DATA    0x21u
@@ -48,10 +61,14 @@ enum {
 #define PIC_MASK_ALL 0xffu
 
 #define CALIBRATION_FRACTION 200u /* of a second: 5 ms */
+#define MEASUREMENTS         3u
+#define SEND_POLLS_MAX       100000u
 
+/* Set for the boot processor; the others are brought into the same mode. */
 static volatile uint32_t *xapic; /* NULL in x2APIC mode */
 static uint64_t timer_hz;
 static uint64_t timer_per_tsc; /* timer ticks a TSC tick, times 2^32 */
+static bool has_tsc_deadline;
 
 static uint32_t apic_read(unsigned offset)
 {
@@ -66,6 +83,11 @@ static void apic_write(unsigned offset, uint32_t value)
         wrmsr(X2APIC_MSR_FIRST + offset / 16, value);
     else
         xapic[offset / sizeof(uint32_t)] = value;
+}
+
+static bool in_x2apic_mode(void)
+{
+    return (rdmsr(MSR_APIC_BASE) & APIC_BASE_X2APIC) != 0;
 }
 
 static void enable(bool want_x2apic)
@@ -99,8 +121,6 @@ static void mask_all(void)
     };
     uint32_t max_lvt = VERSION_MAX_LVT(apic_read(APIC_VERSION));
 
-    outb(PIC1_DATA, PIC_MASK_ALL);
-    outb(PIC2_DATA, PIC_MASK_ALL);
     for (unsigned i = 0; i < ARRAY_SIZE(entries); i++) {
         if (max_lvt < entries[i].max_lvt ||
             (apic_read(entries[i].offset) & LVT_DELIVERY) == LVT_DELIVERY_SMI)
@@ -109,30 +129,58 @@ static void mask_all(void)
     }
 }
 
-static void calibrate_timer(void)
+/* Ticks of the timer per tick of the TSC, times 2^32. */
+static uint64_t measure_timer(void)
 {
     uint64_t start = time_now();
     uint64_t wait = time_hz() / CALIBRATION_FRACTION;
 
-    apic_write(APIC_TIMER_DIVIDE, DIVIDE_BY_1);
     apic_write(APIC_TIMER_INITIAL, UINT32_MAX);
     while (time_now() - start < wait)
         cpu_pause();
     uint32_t counted = UINT32_MAX - apic_read(APIC_TIMER_CURRENT);
     uint64_t elapsed = time_now() - start;
     apic_write(APIC_TIMER_INITIAL, 0);
-    timer_per_tsc = ((uint64_t)counted << 32) / elapsed;
-    timer_hz = counted * time_hz() / elapsed;
+    return ((uint64_t)counted << 32) / elapsed;
+}
+
+/* What holds the processor up between two reads, as an SMI does, makes a measurement too small: the
+ * largest is the best. */
+static void calibrate_timer(void)
+{
+    apic_write(APIC_TIMER_DIVIDE, DIVIDE_BY_1);
+    timer_per_tsc = 0;
+    for (unsigned n = 0; n < MEASUREMENTS; n++)
+        timer_per_tsc = max_u64(timer_per_tsc, measure_timer());
+    timer_hz = (uint64_t)((unsigned __int128)time_hz() * timer_per_tsc >> 32);
 }
 
 void apic_init(bool want_x2apic)
 {
     enable(want_x2apic);
+    outb(PIC1_DATA, PIC_MASK_ALL);
+    outb(PIC2_DATA, PIC_MASK_ALL);
     mask_all();
     apic_write(APIC_SPURIOUS, SPURIOUS_ENABLE | VECTOR_SPURIOUS);
     calibrate_timer();
-    log_line("apic: %s, id %u, timer %llu kHz", xapic ? "xAPIC" : "x2APIC", apic_id(),
-             (unsigned long long)timer_hz / 1000);
+    has_tsc_deadline = (cpuid(1, 0).ecx & CPUID1_ECX_TSC_DEADLINE) != 0;
+    this_processor()->apic_id = apic_id();
+    log_line("apic: %s, id %u, timer %llu kHz%s", xapic ? "xAPIC" : "x2APIC", apic_id(),
+             (unsigned long long)timer_hz / 1000, has_tsc_deadline ? ", TSC deadline" : "");
+}
+
+/* INIT leaves the mode as it was, SDM 3A 11.12.5.1: firmware has started this processor before. */
+bool apic_enter(struct why *why)
+{
+    wrmsr(MSR_APIC_BASE, rdmsr(MSR_APIC_BASE) | APIC_BASE_ENABLE);
+    if (!xapic && !in_x2apic_mode())
+        wrmsr(MSR_APIC_BASE, rdmsr(MSR_APIC_BASE) | APIC_BASE_X2APIC);
+    if (xapic && in_x2apic_mode())
+        return why_set(why, "its APIC is in x2APIC mode, and the boot processor's is not");
+    mask_all();
+    apic_write(APIC_SPURIOUS, SPURIOUS_ENABLE | VECTOR_SPURIOUS);
+    apic_write(APIC_TIMER_DIVIDE, DIVIDE_BY_1);
+    return true;
 }
 
 uint32_t apic_id(void)
@@ -142,20 +190,101 @@ uint32_t apic_id(void)
     return xapic ? id >> XAPIC_ID_SHIFT : id;
 }
 
-void apic_timer_start(uint64_t ticks)
+/* --- interrupts to other processors ----------------------------------------------------------- */
+
+bool apic_can_reach(uint32_t id)
+{
+    return !xapic || id <= XAPIC_ID_MAX;
+}
+
+/*
+ * What this processor has written before must be visible to the one that is interrupted. A store to
+ * an uncached register orders itself behind earlier stores, a WRMSR to an x2APIC does not (SDM
+ * 3A 11.12.3).
+ */
+static void send(uint32_t id, uint32_t command)
+{
+    if (!xapic) {
+        __asm__ volatile("mfence; lfence" : : : "memory");
+        wrmsr(X2APIC_MSR_FIRST + APIC_COMMAND / 16, (uint64_t)id << 32 | command);
+        return;
+    }
+    for (unsigned i = 0; i < SEND_POLLS_MAX && (apic_read(APIC_COMMAND) & COMMAND_PENDING); i++)
+        cpu_pause();
+    apic_write(APIC_COMMAND_HIGH, id << XAPIC_ID_SHIFT);
+    apic_write(APIC_COMMAND, command);
+}
+
+void apic_send_init(uint32_t id)
+{
+    send(id, COMMAND_INIT | COMMAND_ASSERT);
+}
+
+void apic_send_startup(uint32_t id, uint8_t page)
+{
+    send(id, COMMAND_STARTUP | COMMAND_ASSERT | page);
+}
+
+void apic_send_kick(uint32_t id)
+{
+    send(id, COMMAND_FIXED | COMMAND_ASSERT | VECTOR_KICK);
+}
+
+void apic_send_nmi(uint32_t id)
+{
+    send(id, COMMAND_NMI | COMMAND_ASSERT);
+}
+
+/* --- the timer -------------------------------------------------------------------------------- */
+
+/* TSC ticks as ticks of the timer; 0 would stop it. */
+static uint32_t timer_count(uint64_t ticks)
 {
     unsigned __int128 count = (unsigned __int128)ticks * timer_per_tsc >> 32;
 
-    if (count == 0) /* that would stop the timer */
-        count = 1;
-    apic_write(APIC_LVT_TIMER, LVT_PERIODIC | VECTOR_TIMER);
-    apic_write(APIC_TIMER_INITIAL, count > UINT32_MAX ? UINT32_MAX : (uint32_t)count);
+    if (count == 0)
+        return 1;
+    return count > UINT32_MAX ? UINT32_MAX : (uint32_t)count;
+}
+
+/* Periodic interrupts as they are asked for, or none. A change of mode disarms a TSC deadline, SDM
+ * 3A 11.5.4.1. */
+void apic_timer_resume(void)
+{
+    uint32_t period = this_processor()->timer_period;
+
+    apic_write(APIC_LVT_TIMER, (period > 0 ? LVT_PERIODIC : LVT_MASKED) | VECTOR_TIMER);
+    apic_write(APIC_TIMER_INITIAL, period);
+}
+
+void apic_timer_start(uint64_t ticks)
+{
+    this_processor()->timer_period = timer_count(ticks);
+    apic_timer_resume();
 }
 
 void apic_timer_stop(void)
 {
-    apic_write(APIC_LVT_TIMER, LVT_MASKED | VECTOR_TIMER);
-    apic_write(APIC_TIMER_INITIAL, 0);
+    this_processor()->timer_period = 0;
+    apic_timer_resume();
+}
+
+void apic_timer_once(uint64_t until)
+{
+    uint64_t now = time_now();
+
+    if (until == APIC_TIMER_NEVER) {
+        apic_write(APIC_LVT_TIMER, LVT_MASKED | VECTOR_TIMER);
+        apic_write(APIC_TIMER_INITIAL, 0);
+    } else if (has_tsc_deadline) {
+        apic_write(APIC_LVT_TIMER, LVT_TSC_DEADLINE | VECTOR_TIMER);
+        /* The write to a memory-mapped LVT must be there before the WRMSR, SDM 3A 11.5.4.1. */
+        __asm__ volatile("mfence" : : : "memory");
+        wrmsr(MSR_TSC_DEADLINE, max_u64(until, 1)); /* 0 would disarm it */
+    } else {
+        apic_write(APIC_LVT_TIMER, VECTOR_TIMER);
+        apic_write(APIC_TIMER_INITIAL, timer_count(until > now ? until - now : 0));
+    }
 }
 
 void apic_interrupt_in_hypervisor(uint8_t vector)
@@ -163,6 +292,6 @@ void apic_interrupt_in_hypervisor(uint8_t vector)
     if (vector == VECTOR_SPURIOUS)
         return; /* not in service: no EOI, SDM 3A 11.9 */
     apic_write(APIC_EOI, 0);
-    if (vector != VECTOR_TIMER)
+    if (vector != VECTOR_TIMER && vector != VECTOR_KICK)
         log_line("apic: unexpected interrupt, vector 0x%x", vector);
 }

@@ -28,11 +28,15 @@
 #define SETTLE_POLLS 10000000u
 
 static const struct acpi_info *acpi;
+static volatile uint8_t *reset_register; /* if it is memory mapped */
 static bool ending;
 
 void power_init(const struct acpi_info *info)
 {
     acpi = info;
+    /* Mapped now: a panic may find the lock for that taken. */
+    if (info->has_reset && info->reset.space == ACPI_SPACE_MEMORY)
+        reset_register = host_map_device(hpa(info->reset.address), 1);
 }
 
 static void settle(void)
@@ -76,8 +80,8 @@ static void reset(void)
     if (acpi && acpi->has_reset) {
         if (acpi->reset.space == ACPI_SPACE_IO)
             outb((uint16_t)acpi->reset.address, acpi->reset_value);
-        else if (acpi->reset.space == ACPI_SPACE_MEMORY)
-            *(volatile uint8_t *)host_map_device(hpa(acpi->reset.address), 1) = acpi->reset_value;
+        else if (reset_register)
+            *reset_register = acpi->reset_value;
         settle();
     }
     outb(PORT_RESET_CONTROL, RESET_CONTROL_HARD);

@@ -47,9 +47,10 @@ $(BUILD)/guest-tests/multiboot/%.o: guest-tests/multiboot/%.c
 	@echo "  CC      $<"
 	@$(CC) $(MULTIBOOT_CFLAGS) -MMD -MP -c -o $@ $<
 
-$(BUILD)/guest-tests/multiboot/start.o: guest-tests/multiboot/start.S
+$(BUILD)/guest-tests/multiboot/%.o: guest-tests/multiboot/%.S
 	@mkdir -p $(@D)
-	@$(CC) $(MULTIBOOT_CFLAGS) -c -o $@ $<
+	@echo "  AS      $<"
+	@$(CC) $(MULTIBOOT_CFLAGS) -MMD -MP -c -o $@ $<
 
 $(BUILD)/guest-tests/multiboot/start-aout.o: guest-tests/multiboot/start.S
 	@mkdir -p $(@D)
@@ -70,7 +71,25 @@ $(GUESTS)/mbinfo.bin: $(addprefix $(BUILD)/guest-tests/multiboot/,start-aout.o m
 	@objcopy -O binary -j .text -j .rodata -j .data $(@:.bin=.aout.elf) $@
 	@rm $(@:.bin=.aout.elf)
 
-guests: $(GUESTS)/mbinfo.elf $(GUESTS)/mbinfo.bin $(GUESTS)/modes.elf
+# Those that use the machine's devices and processors; platform is of several files.
+MACHINE_NAMES    := platform idle poweroff reset
+MACHINE_LIB      := $(addprefix $(BUILD)/guest-tests/multiboot/,start.o lib32.o machine32_entry.o machine32.o acpi32.o)
+PLATFORM_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard guest-tests/multiboot/platform/*.c))
+
+$(GUESTS)/platform.elf: $(MACHINE_LIB) $(PLATFORM_OBJECTS) guest-tests/multiboot/multiboot.ld
+	@mkdir -p $(@D)
+	@echo "  GUEST   $@"
+	@$(MULTIBOOT_LINK) -o $@ $(filter %.o,$^)
+
+$(filter-out %/platform.elf,$(MACHINE_NAMES:%=$(GUESTS)/%.elf)): $(GUESTS)/%.elf: $(MACHINE_LIB) \
+        $(BUILD)/guest-tests/multiboot/%.o guest-tests/multiboot/multiboot.ld
+	@mkdir -p $(@D)
+	@echo "  GUEST   $@"
+	@$(MULTIBOOT_LINK) -o $@ $(filter %.o,$^)
+
+guests: $(addprefix $(GUESTS)/,mbinfo.elf mbinfo.bin modes.elf $(addsuffix .elf,$(MACHINE_NAMES)))
+
+-include $(wildcard $(BUILD)/guest-tests/multiboot/*/*.d)
 
 # --- checks: one image of several files, with the hypervisor's page walk as its expectation -------------
 

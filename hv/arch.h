@@ -34,19 +34,69 @@ void *host_map_framebuffer(hpa_t at, uint64_t size);
 uint64_t time_now(void);
 uint64_t time_hz(void);
 
+/*
+ * The processors that run, by index: 0 up to processor_count() - 1, the boot processor first. The
+ * count is final once processors_start (arch/x86_64/smp.c) has returned.
+ */
+unsigned processor_count(void);
+unsigned processor_index(void); /* of the one that asks */
+
+/* Interrupt a processor: it leaves its guest or its idle wait. What it shall find then is to be
+ * written before; one that runs the hypervisor takes the interrupt when it next idles or enters a
+ * guest. */
+void processor_kick(unsigned index);
+
+/*
+ * Wait with interrupts on until one comes, or until about the TSC reaches `until` (or
+ * IDLE_FOR_EVER). May return early, so the caller looks at what it waits for once more. A kick that
+ * was sent since the processor last took its interrupts ends the wait at once.
+ */
+#define IDLE_FOR_EVER (~0ull)
+void processor_idle(uint64_t until);
+
+/* In a loop that waits for another processor. */
+void processor_relax(void);
+
 struct vm;
 struct vcpu;
 struct entry_state;
 struct walk_memory;
 struct walk_registers;
 
+/* --- a VM's side of the processor ------------------------------------------------------------- */
+
 /*
- * Make the processor's side of a VM whose RAM is loaded: EPT over vm->ram, and one virtual
- * processor that starts as `entry` has it. On failure *why says what is missing, and nothing needs
- * to be undone.
+ * Make the processor's side of a VM whose RAM is loaded: EPT over vm->ram, and its virtual
+ * processors, the first of which starts as `entry` has it, while the others wait for SIPI. On
+ * failure *why says what is missing; arch_vm_destroy undoes what there is.
  */
 bool arch_vm_create(struct vm *vm, const struct entry_state *entry, struct why *why);
 void arch_vm_destroy(struct vm *vm);
+
+/*
+ * Run the virtual processor on this processor, which is its own, until vcpu_attend says that it is
+ * to be left. If its VM has ended, nothing of it is in the processor afterwards (VCPU_GONE).
+ */
+void arch_vcpu_run(struct vcpu *vcpu);
+
+/* Put it into the state after INIT (SDM 3A table 9-1); then as SIPI starts it, at `page` << 12 in
+ * real-address mode. On its own processor. */
+void arch_vcpu_init(struct vcpu *vcpu);
+void arch_vcpu_startup(struct vcpu *vcpu, uint8_t page);
+
+/* Forget what this processor has cached of the virtual processor's memory, and walk as the compound
+ * page table has it now. */
+void arch_vcpu_flush(struct vcpu *vcpu);
+
+/* Inject what is pending at its local APIC if the guest can take it now; else see to it that it
+ * exits when it can. */
+void arch_vcpu_inject(struct vcpu *vcpu);
+
+/* Be back, without another exit, when the TSC has reached `at`. */
+void arch_vcpu_arm(struct vcpu *vcpu, uint64_t at);
+
+/* 64 random bits; of the processor where it has a source. */
+uint64_t arch_random(void);
 
 /*
  * paging = native: the area of physical memory in which images may be linked, false where the
@@ -70,14 +120,17 @@ unsigned arch_physical_bits(void);
 bool arch_has_1g_pages(void);
 uint64_t arch_max_ept_page(void);
 
+/* TSC ticks to one of the guests' APIC timers, undivided. */
+unsigned arch_apic_ratio(void);
+
+/* Seconds since 1970 by the machine's clock, read at the start. */
+uint64_t arch_wall_clock(void);
+
 /* The performance counters that run while guests do, and their state now. */
 struct pmu;
 struct pmu_reading;
 const struct pmu *arch_pmu(void);
 void arch_pmu_read(struct pmu_reading *reading);
-
-/* Run the virtual processor until vm->end is no longer VM_RUNNING. */
-void arch_vcpu_run(struct vcpu *vcpu);
 
 /* What the virtual processor is doing, for people: registers and the code at its RIP. */
 void arch_vcpu_dump(const struct vcpu *vcpu);

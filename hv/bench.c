@@ -127,6 +127,7 @@ static void print_record(const struct vm *vm)
 {
     const struct bench *b = &vm->bench;
 
+    console_begin();
     console_printf(
         "@bench {\"bench\": \"%s\", \"vm\": \"%s\", \"phase\": \"%s\", \"paging\": \"%s\", ",
         b->name, vm->settings->name, phase_name(b->phase), paging_mode_name(vm->settings->paging));
@@ -148,6 +149,7 @@ static void print_record(const struct vm *vm)
     pmu_print_fields(arch_pmu(), &b->pmu);
     console_printf(", \"walks_audited\": %llu, \"ok\": %s}\n", (ull)b->walks,
                    b->result.ok ? "true" : "false");
+    console_end();
 }
 
 /* --- a record as a row ------------------------------------------------------------------------ */
@@ -173,15 +175,25 @@ static void find_top(struct row *row, const uint64_t *exits, uint64_t ops)
 }
 _Static_assert(TOP_REASONS == 2, "find_top compares with one predecessor");
 
+/* A row of its own for each record, whichever processor closes it; NULL if there are no more. */
+static struct row *new_row(void)
+{
+    unsigned n = __atomic_fetch_add(&row_count, 1, __ATOMIC_RELAXED);
+
+    if (n < ROWS_MAX)
+        return &rows[n];
+    __atomic_fetch_sub(&row_count, 1, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&rows_lost, 1, __ATOMIC_RELAXED);
+    return NULL;
+}
+
 static void keep_row(const struct vm *vm)
 {
     const struct bench *b = &vm->bench;
+    struct row *row = new_row();
 
-    if (row_count == ROWS_MAX) {
-        rows_lost++;
+    if (!row)
         return;
-    }
-    struct row *row = &rows[row_count++];
     *row = (struct row){
         .paging = paging_mode_name(vm->settings->paging),
         .ept_page =
@@ -206,10 +218,10 @@ static void end_counting(struct vm *vm)
     struct bench *b = &vm->bench;
     struct pmu_reading pmu_end;
 
-    b->host_ticks = vm->vcpu.host_ticks - b->host_ticks;
+    b->host_ticks = vm->vcpu[0].host_ticks - b->host_ticks;
     arch_pmu_read(&pmu_end);
     pmu_between(arch_pmu(), &b->pmu_begin, &pmu_end, &b->pmu);
-    bench_sample(&vm->vcpu);
+    bench_sample(&vm->vcpu[0]);
     if (!vm->paging.cpt)
         return;
     const struct cpt_stats *now = cpt_stats(vm->paging.cpt);
@@ -232,7 +244,7 @@ static void close_record(struct vm *vm)
         return;
     if (b->state == BENCH_RUNNING) { /* the guest ended, or was ended, in the middle */
         for (unsigned i = 0; i < EXIT_REASONS_MAX; i++)
-            b->exits[i] = vm->vcpu.exits[i] - b->exits[i];
+            b->exits[i] = vm->vcpu[0].exits[i] - b->exits[i];
         b->result = (struct tf_bench_result){0};
         end_counting(vm);
     }

@@ -8,10 +8,14 @@
  *   NAME| TEXT        a line that the VM called NAME wrote
  *   NAME+ TEXT        the same, but the VM has not ended the line yet
  *   @KIND {...}       a record for programs: one JSON object (see docs/output.md)
+ *
+ * Each call writes all of its text before another processor's gets its turn. What is made of
+ * several calls goes between console_begin and console_end.
  */
 #ifndef HV_CONSOLE_H
 #define HV_CONSOLE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 /* A sink writes `len` bytes; '\n' ends a line (a sink adds '\r' if its device wants one). */
@@ -24,9 +28,21 @@ void console_add_sink(console_sink *sink);
 /* Where keys come from: the next byte, or -1. One source; without it console_read gives -1. */
 typedef int console_source(void);
 void console_set_source(console_source *source);
-int console_read(void);
+int console_read(void); /* also -1 while another processor reads */
 
-/* Bytes as they are, to all sinks. */
+/* Keep the console for this processor. May nest. */
+void console_begin(void);
+void console_end(void);
+
+/* For an NMI handler, which must not wait: console_begin if no other processor has the console,
+ * and false if one has. */
+bool console_try_begin(void);
+
+/* For a panic: the console is this processor's from now on, whoever had it. The others must have
+ * stopped, or their text is mixed in. */
+void console_seize(void);
+
+/* Bytes as they are, to all sinks, in one piece. */
 void console_write(const char *text, size_t len);
 
 /* printf to all sinks, no prefix, no newline added. Longer than 512 bytes is cut. */

@@ -7,11 +7,14 @@
 #include <stdint.h>
 
 #define ELF_MAGIC      0x464c457fu /* 0x7f "ELF", little end first */
+#define ELF_CLASS_32   1
 #define ELF_CLASS_64   2
 #define ELF_DATA_LSB   1
 #define ELF_ET_EXEC    2
+#define ELF_EM_386     3
 #define ELF_EM_X86_64  62
 #define ELF_PT_LOAD    1u
+#define ELF_PT_NOTE    4u
 #define ELF_PF_X       1u
 #define ELF_PF_W       2u
 #define ELF_PF_R       4u

@@ -12,6 +12,7 @@
 
 void frames_init(struct frames *frames)
 {
+    frames->lock = LOCK_FREE;
     frames->extent_count = 0;
     frames->free_bytes = 0;
 }
@@ -81,7 +82,12 @@ bool frames_add(struct frames *frames, hpa_t base, uint64_t size)
     uint64_t start = max_u64(align_up(base.v, PAGE_SIZE), PAGE_SIZE);
     uint64_t end = align_down(base.v + size, PAGE_SIZE);
 
-    return end <= start || give(frames, start, end - start);
+    if (end <= start)
+        return true;
+    lock_take(&frames->lock);
+    bool given = give(frames, start, end - start);
+    lock_release(&frames->lock);
+    return given;
 }
 
 /* Whether [base, base + size) touches a whole free block of `block` bytes, aligned to itself, of
@@ -123,13 +129,10 @@ static void consider(const struct frames *frames, size_t index, uint64_t base, u
         *best = (struct place){true, index, base, rating};
 }
 
-hpa_t frames_alloc(struct frames *frames, uint64_t size, uint64_t align)
+static struct place find_place(const struct frames *frames, uint64_t size, uint64_t align)
 {
     struct place best = {.found = false};
 
-    size = align_up(size, PAGE_SIZE);
-    if (size == 0)
-        return HPA_NONE;
     for (size_t i = 0; i < frames->extent_count; i++) {
         const struct frames_extent *e = &frames->extent[i];
         if (e->size < size)
@@ -138,45 +141,66 @@ hpa_t frames_alloc(struct frames *frames, uint64_t size, uint64_t align)
         consider(frames, i, align_up(e->base, align), size, &best);
         consider(frames, i, align_down(e->base + e->size - size, align), size, &best);
     }
-    if (!best.found)
-        return HPA_NONE;
+    return best;
+}
 
-    struct frames_extent *e = &frames->extent[best.index];
-    uint64_t before = best.base - e->base;
+/* False when the extent would have to be cut in two, and the table is full. */
+static bool cut(struct frames *frames, const struct place *place, uint64_t size)
+{
+    struct frames_extent *e = &frames->extent[place->index];
+    uint64_t before = place->base - e->base;
     uint64_t after = e->size - before - size;
+
     if (before > 0 && after > 0) {
-        if (!insert(frames, best.index + 1, best.base + size, after))
-            return HPA_NONE;
-        frames->extent[best.index].size = before;
+        if (!insert(frames, place->index + 1, place->base + size, after))
+            return false;
+        e->size = before;
     } else if (before > 0) {
         e->size = before;
     } else if (after > 0) {
         e->base += size;
         e->size = after;
     } else {
-        remove(frames, best.index);
+        remove(frames, place->index);
     }
     frames->free_bytes -= size;
-    return hpa(best.base);
+    return true;
+}
+
+hpa_t frames_alloc(struct frames *frames, uint64_t size, uint64_t align)
+{
+    size = align_up(size, PAGE_SIZE);
+    if (size == 0)
+        return HPA_NONE;
+    lock_take(&frames->lock);
+    struct place place = find_place(frames, size, align);
+    bool taken = place.found && cut(frames, &place, size);
+    lock_release(&frames->lock);
+    return taken ? hpa(place.base) : HPA_NONE;
 }
 
 void frames_free(struct frames *frames, hpa_t base, uint64_t size)
 {
     size = align_up(size, PAGE_SIZE);
-    if (!give(frames, base.v, size))
+    lock_take(&frames->lock);
+    bool given = give(frames, base.v, size);
+    lock_release(&frames->lock);
+    if (!given)
         panic("frames: [0x%llx, +0x%llx) freed twice, or too many pieces",
               (unsigned long long)base.v, (unsigned long long)size);
 }
 
-uint64_t frames_largest(const struct frames *frames, uint64_t align)
+uint64_t frames_largest(struct frames *frames, uint64_t align)
 {
     uint64_t largest = 0;
 
+    lock_take(&frames->lock);
     for (size_t i = 0; i < frames->extent_count; i++) {
         const struct frames_extent *e = &frames->extent[i];
         uint64_t start = align_up(e->base, align);
         if (start < e->base + e->size)
             largest = max_u64(largest, e->base + e->size - start);
     }
+    lock_release(&frames->lock);
     return largest;
 }

@@ -8,17 +8,21 @@
  * has room.
  *
  * Bookkeeping is kept outside the frames, so the allocator runs on the host as it does in the
- * hypervisor.
+ * hypervisor. Any processor may call it at any time: it has a lock of its own, in which nothing
+ * else is taken.
  */
 #ifndef HV_FRAMES_H
 #define HV_FRAMES_H
 
+#include "hv/lock.h"
 #include "hv/types.h"
 
 #define FRAMES_EXTENTS_MAX 1024
 
-/* Free extents, sorted by base, never touching each other. All in bytes, page aligned. */
+/* Free extents, sorted by base, never touching each other. All in bytes, page aligned. The lock is
+ * for all of it; a look at free_bytes alone needs none. */
 struct frames {
+    struct lock lock;
     struct frames_extent {
         uint64_t base;
         uint64_t size;
@@ -53,6 +57,6 @@ hpa_t frames_alloc(struct frames *frames, uint64_t size, uint64_t align);
 void frames_free(struct frames *frames, hpa_t base, uint64_t size);
 
 /* Bytes of the largest free run that starts at a multiple of `align`. */
-uint64_t frames_largest(const struct frames *frames, uint64_t align);
+uint64_t frames_largest(struct frames *frames, uint64_t align);
 
 #endif

@@ -24,6 +24,7 @@
 /* CPUID */
 #define TF_CPUID_SIGNATURE 0x40000000u /* EAX: highest leaf; EBX, ECX, EDX: "TwofoldTwofo" */
 #define TF_CPUID_ABI       0x40000001u /* EAX: TF_ABI_VERSION */
+#define TF_CPUID_TIMING    0x40000010u /* EAX: TSC, EBX: APIC timer, kHz */
 #define TF_SIGNATURE       "TwofoldTwofo"
 #define TF_ABI_VERSION     1u
 

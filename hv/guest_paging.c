@@ -139,8 +139,19 @@ bool guest_paging_create(struct vm *vm, struct why *why)
         cpt_create(&host, &vm->paging.memory, &ram, &settings, &vm->paging.trace, &reason);
     if (!vm->paging.cpt)
         return why_set(why, "paging = %s: %s", paging_mode_name(vm->settings->paging), reason);
-    cpt_add_cpu(vm->paging.cpt, &vm->vcpu.cpt);
+    for (unsigned i = 0; i < vm->vcpu_count; i++)
+        cpt_add_cpu(vm->paging.cpt, &vm->vcpu[i].cpt);
     return true;
+}
+
+void guest_paging_written(struct vm *vm, gpa_t at, uint64_t len)
+{
+    while (vm->paging.cpt && len > 0) {
+        uint64_t part = min_u64(len, PAGE_SIZE - at.v % PAGE_SIZE);
+        cpt_written(vm->paging.cpt, at, (unsigned)part);
+        at = gpa_add(at, part);
+        len -= part;
+    }
 }
 
 /* --- for people ------------------------------------------------------------------------------- */
@@ -163,6 +174,7 @@ void guest_paging_print(const struct vm *vm)
     }
     const struct cpt_stats *s = cpt_stats(c);
     struct cpt_counts n = cpt_count(c);
+    console_begin();
     uint64_t all =
         s->state_ticks[CPT_NESTED] + s->state_ticks[CPT_COMPOUND] + s->state_ticks[CPT_SHADOW] + 1;
     log_line("%s: paging %s, policy %s; roots: %u nested, %u compound, %u shadow", name,
@@ -201,7 +213,8 @@ void guest_paging_print(const struct vm *vm)
         name, (ull)s->unsyncs, (ull)s->resyncs, (ull)s->invlpgs, (ull)s->prefetched,
         (ull)s->floods);
     log_line("%s: regions of the root that runs:", name);
-    cpt_print_map(c, &vm->vcpu.cpt, print_map_line, (void *)(uintptr_t)name);
+    cpt_print_map(c, &vm->vcpu[0].cpt, print_map_line, (void *)(uintptr_t)name);
+    console_end();
 }
 
 /* --- for programs ----------------------------------------------------------------------------- */
@@ -246,6 +259,7 @@ void guest_paging_print_json(const struct vm *vm)
 
 static void print_event(const char *name, const struct trace_event *e, struct trace_region region)
 {
+    console_begin();
     console_printf("@trace {\"vm\": \"%s\", \"time\": %llu, \"event\": \"%s\", \"value\": %llu, "
                    "\"detail\": %u",
                    name, (ull)e->time, trace_kind_name((enum trace_kind)e->kind), (ull)e->value,
@@ -254,6 +268,7 @@ static void print_event(const char *name, const struct trace_event *e, struct tr
         console_printf(", \"va\": %llu, \"level\": %u, \"root\": %llu", (ull)region.va,
                        region.level, (ull)region.root);
     console_printf("}\n");
+    console_end();
 }
 
 void guest_paging_print_trace(const struct vm *vm)

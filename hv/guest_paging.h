@@ -19,6 +19,9 @@ unsigned guest_paging_block_sizes(const struct vm_settings *s, uint64_t sizes[2]
 bool guest_paging_create(struct vm *vm, struct why *why);
 void guest_paging_destroy(struct vm *vm);
 
+/* A device has written `len` bytes of RAM at `at`: tables among them are followed. */
+void guest_paging_written(struct vm *vm, gpa_t at, uint64_t len);
+
 /* For people: states, counters and the map of regions, as lines of the log. */
 void guest_paging_print(const struct vm *vm);
 

@@ -10,7 +10,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "hv/elf64.h"
 #include "hv/loader_formats.h"
 
 static const char segment_name[] = "segment";
@@ -105,9 +104,9 @@ bool load_in_segment(const struct load *load, uint64_t at)
     return range && range->what == segment_name;
 }
 
-uint64_t load_place(struct load *load, uint64_t size, const char *what)
+uint64_t load_place_below(struct load *load, uint64_t size, uint64_t limit, const char *what)
 {
-    uint64_t end = load->ram->low;
+    uint64_t end = min_u64(limit, load->ram->low);
 
     size = align_up(size, PAGE_SIZE);
     while (end >= size) {
@@ -122,27 +121,68 @@ uint64_t load_place(struct load *load, uint64_t size, const char *what)
     return LOAD_NO_ROOM;
 }
 
+uint64_t load_place(struct load *load, uint64_t size, const char *what)
+{
+    return load_place_below(load, size, load->ram->low, what);
+}
+
 void *load_host(const struct load *load, uint64_t at)
 {
     return guest_ram_at(load->ram, gpa(at), 1);
 }
 
-/* --- which format ----------------------------------------------------------------------------- */
-
-static bool is_elf64(const struct module *image)
+const struct module *load_module(struct load *load, unsigned i, uint64_t limit, uint64_t *at)
 {
-    struct elf64_header header;
+    const char *name = load->vm->module[i].name;
+    const struct module *file = module_find(load->modules, name);
 
-    if (image->size < sizeof(header))
-        return false;
-    memcpy(&header, image->data, sizeof(header));
-    return header.e_magic == ELF_MAGIC && header.e_class == ELF_CLASS_64;
+    if (!file) {
+        load_fail(load, "module %s: there is no such file", name);
+        return NULL;
+    }
+    *at = load_place_below(load, file->size, limit, "module");
+    if (*at == LOAD_NO_ROOM)
+        return NULL;
+    if (file->size > 0)
+        memcpy(load_host(load, *at), file->data, file->size);
+    return file;
 }
 
-/*
- * Multiboot 1 knows ELF32 and headers with addresses. So an ELF64 file that has a Multiboot header
- * without them is loaded as what it is.
- */
+/* --- the map of a PC's memory ----------------------------------------------------------------- */
+
+unsigned load_memory_map(const struct guest_ram *ram, uint64_t first, uint64_t end,
+                         struct memory_range map[MEMORY_MAP_MAX])
+{
+    const struct {
+        uint64_t start, end;
+        uint32_t type;
+    } ranges[MEMORY_MAP_MAX] = {
+        {0, min_u64(ram->low, first), MEMORY_RESERVED},
+        {first, min_u64(ram->low, end), MEMORY_AVAILABLE},
+        {end, min_u64(ram->low, LEGACY_END), MEMORY_RESERVED},
+        {LEGACY_END, ram->low, MEMORY_AVAILABLE},
+        {GIB(4), GIB(4) + ram->high, MEMORY_AVAILABLE},
+    };
+    unsigned count = 0;
+
+    for (unsigned i = 0; i < MEMORY_MAP_MAX; i++) {
+        uint64_t start = ranges[i].start;
+        if (ranges[i].end > start)
+            map[count++] = (struct memory_range){start, ranges[i].end - start, ranges[i].type};
+    }
+    return count;
+}
+
+bool load_claim_legacy(struct load *load, uint64_t first, uint64_t end)
+{
+    if (load->ram->native_call)
+        return load_fail(load, "paging = native runs ELF64 images only");
+    return load_claim(load, 0, first, "PC's first page") &&
+           load_claim(load, end, LEGACY_END - end, "PC's legacy hole");
+}
+
+/* --- which format ----------------------------------------------------------------------------- */
+
 bool load_guest(const struct vm_settings *vm, const struct module_list *modules, uint64_t tsc_hz,
                 const struct guest_ram *ram, struct entry_state *entry, struct why *why)
 {
@@ -152,15 +192,26 @@ bool load_guest(const struct vm_settings *vm, const struct module_list *modules,
                         .tsc_hz = tsc_hz,
                         .why = why,
                         .image = module_find(modules, vm->image)};
+    struct elf_file elf;
+    uint64_t pvh_entry;
 
     if (!load.image)
         return load_fail(&load, "there is no such file");
     *entry = (struct entry_state){.mode = ENTRY_LONG};
+    if (linux_is_kernel(load.image))
+        return load_linux(&load, entry);
+    bool is_elf = elf_open(load.image, &elf);
+    /* Multiboot 1 knows ELF32 and headers with addresses: an ELF64 file that has a header without
+     * them is loaded as what it is. */
     struct multiboot_place header = multiboot_find_header(load.image);
-    if (header.found && (header.has_addresses || !is_elf64(load.image)))
+    if (header.found && (header.has_addresses || !is_elf || !elf.is_64))
         return load_multiboot(&load, header.offset, entry);
-    if (is_elf64(load.image))
-        return load_elf64(&load, entry);
-    return load_fail(&load, "neither an ELF64 file nor one with a Multiboot header (%zu bytes)",
+    if (is_elf && pvh_find_entry(load.image, &elf, &pvh_entry))
+        return load_pvh(&load, &elf, pvh_entry, entry);
+    if (is_elf && elf.is_64)
+        return load_elf64(&load, &elf, entry);
+    return load_fail(&load,
+                     "neither a Linux bzImage nor an ELF64 file, and without a Multiboot header or "
+                     "a PVH note (%zu bytes)",
                      load.image->size);
 }

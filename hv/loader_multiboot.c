@@ -24,12 +24,7 @@
 #define INFO_MEMORY_MAP  (1u << 6)
 #define INFO_LOADER_NAME (1u << 9)
 
-#define MAP_AVAILABLE 1u
-#define MAP_RESERVED  2u
-#define MAP_ENTRIES   4u
-#define LEGACY_START  0xa0000ull /* video memory and ROMs on a PC */
-#define LEGACY_END    0x100000ull
-#define LOADER_NAME   "Twofold"
+#define LOADER_NAME "Twofold"
 
 struct header {
     uint32_t magic, flags, checksum;
@@ -68,7 +63,7 @@ struct map_entry {
 struct boot_data {
     struct info info;
     struct mod mods[VM_MODULES_MAX];
-    struct map_entry map[MAP_ENTRIES];
+    struct map_entry map[MEMORY_MAP_MAX];
     char loader_name[sizeof(LOADER_NAME)];
     char
         cmdline[sizeof(((struct vm_settings *)0)->image) + sizeof(((struct vm_settings *)0)->args)];
@@ -77,64 +72,29 @@ struct boot_data {
 
 /* --- ELF32 ------------------------------------------------------------------------------------ */
 
-#define ELF_MAGIC    0x464c457fu
-#define ELF_CLASS_32 1
-#define ELF_EM_386   3
-#define ELF_ET_EXEC  2
-#define ELF_PT_LOAD  1u
-
-struct elf32_header {
-    uint32_t e_magic;
-    uint8_t e_class, e_data, e_ident_version, e_ident_rest[9];
-    uint16_t e_type, e_machine;
-    uint32_t e_version, e_entry, e_phoff, e_shoff, e_flags;
-    uint16_t e_ehsize, e_phentsize, e_phnum, e_shentsize, e_shnum, e_shstrndx;
-};
-
-struct elf32_segment {
-    uint32_t p_type, p_offset, p_vaddr, p_paddr, p_filesz, p_memsz, p_flags, p_align;
-};
-_Static_assert(sizeof(struct elf32_header) == 52 && sizeof(struct elf32_segment) == 32, "ELF32");
-
 /*
  * The entry point is a virtual address where a segment's virtual address differs from its physical
  * one, and the image starts unpaged: turn it into a physical one by the segment that holds it.
  */
 static bool load_elf32(struct load *load, struct entry_state *entry)
 {
-    struct elf32_header header;
-    uint64_t rip = LOAD_NO_ROOM;
+    struct elf_file elf;
 
-    if (load->image->size < sizeof(header))
-        return load_fail(load, "truncated: a Multiboot header, but no room for an ELF32 one");
-    memcpy(&header, load->image->data, sizeof(header));
-    if (header.e_magic != ELF_MAGIC || header.e_class != ELF_CLASS_32 ||
-        header.e_machine != ELF_EM_386 || header.e_type != ELF_ET_EXEC)
+    if (!elf_open(load->image, &elf) || elf.is_64 || elf.machine != ELF_EM_386 ||
+        elf.data != ELF_DATA_LSB || elf.type != ELF_ET_EXEC)
         return load_fail(load,
                          "a Multiboot header without load addresses (flag 16), and not an ELF32 "
                          "executable for i386");
-    if (header.e_phentsize != sizeof(struct elf32_segment) || header.e_phnum == 0)
-        return load_fail(load, "no program headers, or of an unknown size");
-    if (header.e_phoff > load->image->size ||
-        (uint64_t)header.e_phnum * sizeof(struct elf32_segment) >
-            load->image->size - header.e_phoff)
-        return load_fail(load, "truncated: the program headers lie beyond the file's %zu bytes",
-                         load->image->size);
-
-    for (unsigned i = 0; i < header.e_phnum; i++) {
-        struct elf32_segment s;
-        memcpy(&s, (const char *)load->image->data + header.e_phoff + i * sizeof(s), sizeof(s));
-        if (s.p_type != ELF_PT_LOAD || s.p_memsz == 0)
+    if (!load_check_elf(load, &elf) || !load_elf_segments(load, &elf))
+        return false;
+    for (unsigned i = 0; i < elf.count; i++) {
+        struct elf64_segment s = elf_segment(load->image, &elf, i);
+        if (!elf_is_loaded(&s) || elf.entry < s.p_vaddr || elf.entry - s.p_vaddr >= s.p_memsz)
             continue;
-        if (!load_segment(load, s.p_offset, s.p_filesz, s.p_paddr, s.p_memsz))
-            return false;
-        if (header.e_entry >= s.p_vaddr && header.e_entry - s.p_vaddr < s.p_memsz)
-            rip = (uint64_t)header.e_entry - s.p_vaddr + s.p_paddr;
+        entry->rip = gva(elf.entry - s.p_vaddr + s.p_paddr);
+        return true;
     }
-    if (rip == LOAD_NO_ROOM)
-        return load_fail(load, "entry point 0x%x lies in no segment", header.e_entry);
-    entry->rip = gva(rip);
-    return true;
+    return load_fail(load, "entry point 0x%llx lies in no segment", (unsigned long long)elf.entry);
 }
 
 /* --- the header's own addresses --------------------------------------------------------------- */
@@ -177,27 +137,16 @@ static bool load_by_addresses(struct load *load, const struct header *h, uint64_
 
 static uint32_t fill_map(struct map_entry *map, const struct guest_ram *ram)
 {
-    const struct {
-        uint64_t start, end;
-        uint32_t type;
-    } ranges[MAP_ENTRIES] = {
-        {0, min_u64(ram->low, LEGACY_START), MAP_AVAILABLE},
-        {LEGACY_START, min_u64(ram->low, LEGACY_END), MAP_RESERVED},
-        {LEGACY_END, ram->low, MAP_AVAILABLE},
-        {GIB(4), GIB(4) + ram->high, MAP_AVAILABLE},
-    };
-    uint32_t count = 0;
+    struct memory_range range[MEMORY_MAP_MAX];
+    unsigned count = load_memory_map(ram, 0, LEGACY_VIDEO, range);
 
-    for (unsigned i = 0; i < MAP_ENTRIES; i++) {
-        if (ranges[i].end <= ranges[i].start)
-            continue;
-        map[count++] = (struct map_entry){
+    for (unsigned i = 0; i < count; i++)
+        map[i] = (struct map_entry){
             .size = sizeof(struct map_entry) - sizeof(uint32_t),
-            .base = ranges[i].start,
-            .length = ranges[i].end - ranges[i].start,
-            .type = ranges[i].type,
+            .base = range[i].start,
+            .length = range[i].size,
+            .type = range[i].type,
         };
-    }
     return count;
 }
 
@@ -216,13 +165,10 @@ static bool load_mods(struct load *load, struct boot_data *data, uint32_t data_a
 {
     for (unsigned i = 0; i < load->vm->module_count; i++) {
         const struct vm_module *m = &load->vm->module[i];
-        const struct module *file = module_find(load->modules, m->name);
+        uint64_t at;
+        const struct module *file = load_module(load, i, load->ram->low, &at);
         if (!file)
-            return load_fail(load, "module %s: there is no such file", m->name);
-        uint64_t at = load_place(load, file->size, "module");
-        if (at == LOAD_NO_ROOM)
             return false;
-        memcpy(load_host(load, at), file->data, file->size);
         join(data->strings[i], m->name, m->args);
         data->mods[i] = (struct mod){
             .start = (uint32_t)at,
@@ -249,7 +195,7 @@ static bool build_boot_data(struct load *load, struct entry_state *entry)
     join(data->cmdline, load->vm->image, load->vm->args);
     data->info = (struct info){
         .flags = INFO_MEMORY | INFO_CMDLINE | INFO_MODULES | INFO_MEMORY_MAP | INFO_LOADER_NAME,
-        .mem_lower = (uint32_t)(min_u64(load->ram->low, LEGACY_START) >> 10),
+        .mem_lower = (uint32_t)(min_u64(load->ram->low, LEGACY_VIDEO) >> 10),
         .mem_upper = (uint32_t)(upper >> 10),
         .cmdline = at + (uint32_t)offsetof(struct boot_data, cmdline),
         .mods_count = load->vm->module_count,
@@ -289,6 +235,8 @@ bool load_multiboot(struct load *load, uint64_t header_offset, struct entry_stat
                          h.flags & FLAGS_REQUIRED & ~FLAGS_KNOWN);
     if ((h.flags & FLAG_ADDRESSES) && room < sizeof(h))
         return load_fail(load, "truncated: the Multiboot header's addresses are missing");
+    if (!load_claim_legacy(load, 0, LEGACY_VIDEO))
+        return false;
     entry->mode = ENTRY_PROTECTED;
     entry->rax = BOOTLOADER_EAX;
     bool loaded = h.flags & FLAG_ADDRESSES ? load_by_addresses(load, &h, header_offset, entry)

@@ -349,7 +349,7 @@ void pmu_let_run(const struct pmu *pmu, const struct pmu_machine *machine, bool 
  * are only ever written with 0, so that the 32 bits that MSR_PMC0 takes (SDM 3B 20.2.6) are enough
  * without the full-width aliases.
  */
-static void program(const struct pmu *pmu, const struct pmu_machine *machine)
+void pmu_program(const struct pmu *pmu, const struct pmu_machine *machine)
 {
     uint64_t fixed = 0;
 
@@ -402,13 +402,13 @@ void pmu_init(struct pmu *pmu, const struct pmu_cpuid *cpuid, const struct pmu_m
         pmu_choose(pmu, cpuid, without);
         if (pmu->count == 0)
             return;
-        program(pmu, machine);
+        pmu_program(pmu, machine);
         silent = silent_roles(pmu, machine);
         without |= silent;
         if (without & (ROLE(PMU_LOAD_WALK) | ROLE(PMU_LOAD_MISS)))
             without |= NOT_PROVOKED;
     } while (silent);
-    program(pmu, machine);
+    pmu_program(pmu, machine);
 }
 
 /* --- reading ---------------------------------------------------------------------------------- */

@@ -121,6 +121,9 @@ void pmu_choose(struct pmu *pmu, const struct pmu_cpuid *cpuid, uint32_t without
  */
 void pmu_init(struct pmu *pmu, const struct pmu_cpuid *cpuid, const struct pmu_machine *machine);
 
+/* Set another processor's counters up as pmu_init has chosen; they stand still, at 0. */
+void pmu_program(const struct pmu *pmu, const struct pmu_machine *machine);
+
 /* The MSR writes that let the counters run or stand still: for VM entry and VM exit. */
 void pmu_switch(const struct pmu *pmu, bool run, struct pmu_writes *writes);
 

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LINE_LENGTH_MAX  512
+#define LINE_LENGTH_MAX  1280
 #define MEMORY_DEFAULT   MIB(64)
 #define MEMORY_MIN       MIB(1)
 #define MEMORY_MAX       (1ull << 46)
@@ -30,7 +30,10 @@
 #define TRACE_DEFAULT       1024u
 #define TRACE_MAX           1048576u
 
+#define KEYS_MAX 64 /* in a section */
+
 #define LETTERS_AND_DIGITS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+#define BLANKS             " \t"
 #define NAME_CHARACTERS    LETTERS_AND_DIGITS "-_."
 
 struct parser {
@@ -41,7 +44,10 @@ struct parser {
     bool in_global; /* the section is [twofold] */
     bool seen_global;
     struct vm_settings *vm; /* the section is this VM's */
-    uint64_t keys_seen;     /* of this section: bit n is row n of its table */
+    /* Of this section: the line in which row n of its table of keys was last seen; 0: not yet. */
+    unsigned key_line[KEYS_MAX];
+    /* Of the whole file, likewise; 0: at its default. */
+    unsigned run_line, processors_line;
 };
 
 /* Reads a key's value into the settings. On failure it has said why. */
@@ -56,15 +62,35 @@ struct key {
 
 /* --- messages --------------------------------------------------------------------------------- */
 
-__attribute__((format(printf, 2, 3))) static bool fail(struct parser *p, const char *format, ...)
+__attribute__((format(printf, 3, 0))) static bool vfail(struct parser *p, unsigned line,
+                                                        const char *format, va_list args)
 {
     char text[sizeof(p->why->text) - 32];
+
+    vsnprintf(text, sizeof(text), format, args);
+    return why_set(p->why, "%s:%u: %s", SETTINGS_FILE, line, text);
+}
+
+/* Of the line that is being read. */
+__attribute__((format(printf, 2, 3))) static bool fail(struct parser *p, const char *format, ...)
+{
     va_list args;
 
     va_start(args, format);
-    vsnprintf(text, sizeof(text), format, args);
+    vfail(p, p->line, format, args);
     va_end(args);
-    return why_set(p->why, "%s:%u: %s", SETTINGS_FILE, p->line, text);
+    return false;
+}
+
+__attribute__((format(printf, 3, 4))) static bool fail_at(struct parser *p, unsigned line,
+                                                          const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    vfail(p, line, format, args);
+    va_end(args);
+    return false;
 }
 
 /* --- names of values -------------------------------------------------------------------------- */
@@ -98,6 +124,8 @@ static const char *const self_test_names[] = {
     [SELF_TEST_EXECUTE_DATA] = "execute_data",
     [SELF_TEST_STACK_OVERFLOW] = "stack_overflow",
     [SELF_TEST_STACK_SMASH] = "stack_smash",
+    [SELF_TEST_OTHER_PANICS] = "other_panics",
+    [SELF_TEST_PROCESSORS] = "processors",
 };
 
 static const char *const paging_names[] = {
@@ -107,10 +135,25 @@ static const char *const paging_names[] = {
     [PAGING_NATIVE] = "native",
 };
 
+static const char *const run_names[] = {
+    [RUN_IN_TURN] = "in_turn",
+    [RUN_TOGETHER] = "together",
+};
+
+static const char *const on_reset_names[] = {
+    [ON_RESET_END] = "end",
+    [ON_RESET_RESTART] = "restart",
+};
+
 static const struct {
     const char *name;
     uint64_t bytes;
 } page_sizes[] = {{"4k", PAGE_SIZE}, {"2m", PAGE_SIZE_2M}, {"1g", PAGE_SIZE_1G}};
+
+int vm_pinned_to(const struct vm_settings *vm, unsigned cpu)
+{
+    return vm->pin_count ? vm->pin[cpu % vm->pin_count] : -1;
+}
 
 const char *paging_mode_name(enum paging_mode mode)
 {
@@ -163,6 +206,20 @@ static bool copy_text(struct parser *p, char *to, size_t room, const char *value
     return true;
 }
 
+/* Copy the first word of *value, which then is at the second. */
+static bool copy_word(struct parser *p, char *to, size_t room, const char **value, const char *what)
+{
+    size_t length = strcspn(*value, BLANKS);
+
+    if (length >= room)
+        return fail(p, "%s is longer than %zu characters", what, room - 1);
+    memcpy(to, *value, length);
+    to[length] = '\0';
+    *value += length;
+    *value += strspn(*value, BLANKS);
+    return true;
+}
+
 static bool check_module(struct parser *p, const char *name)
 {
     if (module_find(p->modules, name))
@@ -207,6 +264,17 @@ static bool read_self_test(struct parser *p, const char *value)
     return true;
 }
 
+static bool read_run(struct parser *p, const char *value)
+{
+    int found = find_name(run_names, ARRAY_SIZE(run_names), value);
+
+    if (found < 0)
+        return fail(p, "run = %s: must be in_turn or together", value);
+    p->out->run = (enum run_order)found;
+    p->run_line = p->line;
+    return true;
+}
+
 static bool read_image(struct parser *p, const char *value)
 {
     return copy_text(p, p->vm->image, sizeof(p->vm->image), value, "image") &&
@@ -225,17 +293,29 @@ static bool read_module(struct parser *p, const char *value)
     if (vm->module_count == VM_MODULES_MAX)
         return fail(p, "more than %d modules", VM_MODULES_MAX);
     struct vm_module *module = &vm->module[vm->module_count];
-    size_t length = strcspn(value, " \t");
-    if (length >= sizeof(module->name))
-        return fail(p, "module name is longer than %zu characters", sizeof(module->name) - 1);
-    memcpy(module->name, value, length);
-    module->name[length] = '\0';
-    value += length;
-    value += strspn(value, " \t");
-    if (!copy_text(p, module->args, sizeof(module->args), value, "module arguments") ||
+    if (!copy_word(p, module->name, sizeof(module->name), &value, "module name") ||
+        !copy_text(p, module->args, sizeof(module->args), value, "module arguments") ||
         !check_module(p, module->name))
         return false;
     vm->module_count++;
+    return true;
+}
+
+static bool read_disk(struct parser *p, const char *value)
+{
+    struct vm_settings *vm = p->vm;
+
+    if (vm->disk_count == VM_DISKS_MAX)
+        return fail(p, "more than %d disks", VM_DISKS_MAX);
+    struct vm_disk *disk = &vm->disk[vm->disk_count];
+    if (!copy_word(p, disk->name, sizeof(disk->name), &value, "disk name"))
+        return false;
+    disk->read_only = strcmp(value, "ro") == 0;
+    if (*value && !disk->read_only)
+        return fail(p, "disk = %s %s: only 'ro' can follow the file", disk->name, value);
+    if (!check_module(p, disk->name))
+        return false;
+    vm->disk_count++;
     return true;
 }
 
@@ -366,16 +446,45 @@ static bool read_ept_page(struct parser *p, const char *value)
     return fail(p, "ept_page = %s: must be 4k, 2m or 1g", value);
 }
 
-static bool read_cpus(struct parser *p, const char *value)
+static bool read_processors(struct parser *p, const char *value)
 {
-    uint64_t number = 0;
-    const char *rest;
+    uint64_t count = 0;
 
-    if (!read_number(value, &number, &rest) || *rest || number == 0)
-        return fail(p, "cpus = %s: must be a number from 1", value);
-    if (number != 1)
-        return fail(p, "cpus = %s: not available in this version; only 1 is", value);
-    p->vm->cpus = 1;
+    if (!read_count(p, "processors", value, 1, PROCESSORS_MAX, &count))
+        return false;
+    p->out->processors = (unsigned)count;
+    p->processors_line = p->line;
+    return true;
+}
+
+static bool read_pin(struct parser *p, const char *value)
+{
+    struct vm_settings *vm = p->vm;
+
+    while (*value) {
+        uint64_t number = 0;
+        const char *rest;
+        if (!read_number(value, &number, &rest) || (*rest && !strchr(BLANKS, *rest)))
+            return fail(p,
+                        "pin = ... %s: must be numbers of processors, from 0, with blanks between",
+                        value);
+        if (number >= PROCESSORS_MAX)
+            return fail(p, "pin = ... %s: the last processor is %u", value, PROCESSORS_MAX - 1);
+        if (vm->pin_count == VCPUS_MAX)
+            return fail(p, "pin has more than %u processors", VCPUS_MAX);
+        vm->pin[vm->pin_count++] = (uint16_t)number;
+        value = rest + strspn(rest, BLANKS);
+    }
+    return true;
+}
+
+static bool read_on_reset(struct parser *p, const char *value)
+{
+    int found = find_name(on_reset_names, ARRAY_SIZE(on_reset_names), value);
+
+    if (found < 0)
+        return fail(p, "on_reset = %s: must be end or restart", value);
+    p->vm->on_reset = (enum on_reset)found;
     return true;
 }
 
@@ -404,12 +513,12 @@ static bool read_plain(struct parser *p, const struct key *key, const char *valu
     return true;
 }
 
-/* --- lines ------------------------------------------------------------------------------------ */
+/* --- keys ------------------------------------------------------------------------------------- */
 
 static const struct key global_keys[] = {
-    {"at_end", read_at_end, false, 0, 0, 0},
-    {"without", read_without, false, 0, 0, 0},
-    {"self_test", read_self_test, false, 0, 0, 0},
+    {"at_end", read_at_end, false, 0, 0, 0},         {"without", read_without, false, 0, 0, 0},
+    {"self_test", read_self_test, false, 0, 0, 0},   {"run", read_run, false, 0, 0, 0},
+    {"processors", read_processors, false, 0, 0, 0},
 };
 
 /* The row of a plain number, which needs no reader of its own. */
@@ -419,6 +528,7 @@ static const struct key vm_keys[] = {
     {"image", read_image, false, 0, 0, 0},
     {"args", read_args, false, 0, 0, 0},
     {"module", read_module, true, 0, 0, 0},
+    {"disk", read_disk, true, 0, 0, 0},
     {"memory", read_memory, false, 0, 0, 0},
     {"paging", read_paging, false, 0, 0, 0},
     {"shadow_memory", read_shadow_memory, false, 0, 0, 0},
@@ -440,20 +550,85 @@ static const struct key vm_keys[] = {
     {"seed", read_seed, false, 0, 0, 0},
     {"trace", read_trace, false, 0, 0, 0},
     {"ept_page", read_ept_page, false, 0, 0, 0},
-    {"cpus", read_cpus, false, 0, 0, 0},
+    {"cpus", COUNT(cpus, 1, VCPUS_MAX)},
+    {"pin", read_pin, false, 0, 0, 0},
+    {"on_reset", read_on_reset, false, 0, 0, 0},
     {"time_limit", read_time_limit, false, 0, 0, 0},
 };
-_Static_assert(ARRAY_SIZE(vm_keys) <= 64, "keys_seen has a bit for each");
+_Static_assert(ARRAY_SIZE(global_keys) <= KEYS_MAX && ARRAY_SIZE(vm_keys) <= KEYS_MAX,
+               "key_line has a place for each");
+
+/* --- what fits together ----------------------------------------------------------------------- */
+
+/* The line of a key of the VM's section that ends, 0 if it has none. */
+static unsigned line_of(const struct parser *p, const char *name)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(vm_keys); i++) {
+        if (strcmp(vm_keys[i].name, name) == 0)
+            return p->key_line[i];
+    }
+    return 0;
+}
+
+/* The bare machine's processor has no vCPUs, no devices of ours, and resets with the machine. */
+static bool check_native(struct parser *p)
+{
+    static const char *const of_vms[] = {"pin", "disk", "on_reset"};
+
+    if (p->vm->cpus != 1)
+        return fail_at(p, line_of(p, "cpus"), "cpus = %u: with paging = native only 1 is possible",
+                       p->vm->cpus);
+    for (size_t i = 0; i < ARRAY_SIZE(of_vms); i++) {
+        unsigned line = line_of(p, of_vms[i]);
+        if (line)
+            return fail_at(p, line, "'%s' is not possible with paging = native", of_vms[i]);
+    }
+    return true;
+}
 
 /* What the section that ends here must have had. */
 static bool end_section(struct parser *p)
 {
-    if (p->vm && p->vm->image[0] == '\0') {
-        p->line = p->vm->line;
-        return fail(p, "VM '%s' has no image", p->vm->name);
+    if (!p->vm)
+        return true;
+    if (p->vm->image[0] == '\0')
+        return fail_at(p, p->vm->line, "VM '%s' has no image", p->vm->name);
+    return p->vm->paging != PAGING_NATIVE || check_native(p);
+}
+
+/* [twofold] may stand behind the VMs that it must fit: looked at when all is read. */
+static bool check_vm_with_globals(struct parser *p, const struct vm_settings *vm)
+{
+    const struct settings *out = p->out;
+
+    if (out->run == RUN_TOGETHER && vm->paging == PAGING_NATIVE)
+        return fail_at(p, p->run_line,
+                       "run = together: VM '%s' has paging = native, which needs in_turn",
+                       vm->name);
+    for (unsigned i = 0; i < vm->pin_count && out->processors; i++) {
+        if (vm->pin[i] >= out->processors)
+            return fail_at(p, p->processors_line,
+                           "processors = %u: VM '%s' is pinned to processor %u, and the first is 0",
+                           out->processors, vm->name, vm->pin[i]);
     }
     return true;
 }
+
+static bool end_file(struct parser *p)
+{
+    if (!end_section(p))
+        return false;
+    if (p->out->vm_count == 0)
+        return fail_at(p, p->line ? p->line : 1,
+                       "no VM: at least one section other than [twofold] is needed");
+    for (unsigned i = 0; i < p->out->vm_count; i++) {
+        if (!check_vm_with_globals(p, &p->out->vm[i]))
+            return false;
+    }
+    return true;
+}
+
+/* --- lines ------------------------------------------------------------------------------------ */
 
 static bool begin_vm(struct parser *p, const char *name)
 {
@@ -490,7 +665,7 @@ static bool read_section(struct parser *p, char *line, size_t length)
     const char *name = line + 1;
     if (name[0] == '\0' || strspn(name, NAME_CHARACTERS) != strlen(name))
         return fail(p, "section name '%s': must be letters, digits, '-', '_' or '.'", name);
-    p->keys_seen = 0;
+    memset(p->key_line, 0, sizeof(p->key_line));
     p->in_global = strcmp(name, "twofold") == 0;
     p->vm = NULL;
     if (!p->in_global)
@@ -503,7 +678,7 @@ static bool read_section(struct parser *p, char *line, size_t length)
 
 static char *trim(char *text)
 {
-    text += strspn(text, " \t");
+    text += strspn(text, BLANKS);
     size_t length = strlen(text);
     while (length > 0 && strchr(" \t\r", text[length - 1]))
         text[--length] = '\0';
@@ -527,11 +702,11 @@ static bool read_key(struct parser *p, char *line)
     for (size_t i = 0; i < count; i++) {
         if (strcmp(keys[i].name, name) != 0)
             continue;
-        if ((p->keys_seen >> i & 1) && !keys[i].may_repeat)
+        if (p->key_line[i] && !keys[i].may_repeat)
             return fail(p, "'%s' a second time in this section", name);
         if (*value == '\0')
             return fail(p, "'%s' has no value", name);
-        p->keys_seen |= 1ull << i;
+        p->key_line[i] = p->line;
         return keys[i].read ? keys[i].read(p, value) : read_plain(p, &keys[i], value);
     }
     return fail(p, "unknown key '%s' in section [%s]", name,
@@ -566,6 +741,8 @@ bool settings_parse(const char *text, size_t len, const struct module_list *modu
     out->at_end = AT_END_STAY;
     out->without = 0;
     out->self_test = SELF_TEST_NONE;
+    out->run = RUN_IN_TURN;
+    out->processors = 0;
     out->vm_count = 0;
     if (len >= 3 && memcmp(text, utf8_mark, 3) == 0) {
         text += 3;
@@ -581,11 +758,5 @@ bool settings_parse(const char *text, size_t len, const struct module_list *modu
         text += used;
         len -= used;
     }
-    if (!end_section(&p))
-        return false;
-    if (out->vm_count == 0) {
-        p.line = p.line ? p.line : 1;
-        return fail(&p, "no VM: at least one section other than [twofold] is needed");
-    }
-    return true;
+    return end_file(&p);
 }

@@ -6,22 +6,31 @@
  *   [twofold]                 the hypervisor's own settings, optional
  *   at_end = stay             when all VMs have ended: stay | poweroff | reset | bochs | qemu
  *   without = vpid 1g_pages   optional processor features to do without (see `enum feature`)
+ *   run = in_turn             VMs one after another in the order of the file, or all at once:
+ * in_turn | together processors = 4            use at most so many of the machine's processors;
+ * default: all
  *
- *   [NAME]                    one VM each, run in the order of the file
+ *   [NAME]                    one VM each
  *   image = touch.elf         a module; required
  *   args = pages=4096         the image's command line
  *   module = initrd.img       a module for the guest, with optional arguments after it; may repeat
- *   memory = 64M              K, M or G; at least 1M
- *   paging = compound         how memory is translated: nested | shadow | compound | native (no VM:
- *                             the image runs on the bare processor and is trusted with all of it)
- *   ept_page = 1g             the largest EPT page: 4k | 2m | 1g
- *   shadow_memory = 4M        for nodes; default: a 64th of the memory, at least 8M
- *   policy = cost             of compound paging: cost | threshold | static | shsp
- *   stress = N                debug: a forced change of handling every N exits or so; seed = N
+ *   disk = root.img ro        a virtio block device over a module; what is written stays in the
+ * VM's own copy, or with `ro` nothing can be written; up to 4 memory = 64M              K, M or G;
+ * at least 1M paging = compound         how memory is translated: nested | shadow | compound |
+ * native (no VM: the image runs on the bare processor and is trusted with all of it) ept_page = 1g
+ * the largest EPT page: 4k | 2m | 1g shadow_memory = 4M        for nodes; default: a 64th of the
+ * memory, at least 8M policy = cost             of compound paging: cost | threshold | static |
+ * shsp stress = N                debug: a forced change of handling every N exits or so; seed = N
  *   trace = 1024              events that are kept for @trace records; a power of two, or 0
  *   ...                       further keys of the policy: struct policy_settings, docs/paging.md
- *   cpus = 1
+ *   cpus = 1                  virtual processors, up to 64
+ *   pin = 0 1 2               the machine's processors, from 0, that they run on: the first on the
+ *                             first, and so on, round and round; default: the scheduler's choice
+ *   on_reset = end            what a triple fault or the guest's own reset does: end | restart
  *   time_limit = 60s          ms or s of the machine's time; none by default
+ *
+ * A VM with `paging = native` has one processor, the machine's first, and the machine for itself:
+ * it needs cpus = 1 and run = in_turn, and takes no pin, disk or on_reset.
  *
  * Unknown keys and sections, a key twice, bad values and missing modules are errors with a line
  * number. The file has no environment: it is portable, and the loader, the tests and the fuzzer
@@ -39,7 +48,9 @@
 #define NAME_MAX_LEN   32 /* with the NUL */
 #define VMS_MAX        256
 #define VM_MODULES_MAX 8
-#define VCPUS_MAX      64u /* of a VM */
+#define VM_DISKS_MAX   4
+#define VCPUS_MAX      64u  /* of a VM */
+#define PROCESSORS_MAX 512u /* of the machine, that settings can name */
 
 enum at_end {
     AT_END_STAY,     /* leave the screen as it is and halt */
@@ -66,7 +77,7 @@ enum feature {
     FEATURE_COUNT
 };
 
-/* Faults that the hypervisor commits when asked, to show that they are noticed. */
+/* Faults that the hypervisor commits when asked, to show that they are noticed; and other tests. */
 enum self_test {
     SELF_TEST_NONE,
     SELF_TEST_PANIC,
@@ -76,7 +87,15 @@ enum self_test {
     SELF_TEST_EXECUTE_DATA,
     SELF_TEST_STACK_OVERFLOW,
     SELF_TEST_STACK_SMASH,
+    SELF_TEST_OTHER_PANICS, /* on the last processor, while the first has the console */
+    SELF_TEST_PROCESSORS, /* no fault: the processors work, and work together; then the run ends */
 };
+
+/* These run no guest, and so on any processor. */
+static inline bool self_test_needs_no_vmx(enum self_test test)
+{
+    return test == SELF_TEST_OTHER_PANICS || test == SELF_TEST_PROCESSORS;
+}
 
 enum paging_mode {
     PAGING_NESTED,   /* EPT alone */
@@ -85,18 +104,37 @@ enum paging_mode {
     PAGING_NATIVE, /* no VM at all: the image runs on the bare processor, and is trusted with it */
 };
 
+/* Which VMs run at a time. */
+enum run_order {
+    RUN_IN_TURN,
+    RUN_TOGETHER,
+};
+
+/* What a triple fault does, and a reset that the guest asks for: both are a PC's reset. */
+enum on_reset {
+    ON_RESET_END,     /* the VM ends */
+    ON_RESET_RESTART, /* its image is loaded anew, and it starts again */
+};
+
 struct vm_module {
     char name[64];  /* of the module on the EFI partition */
     char args[128]; /* the rest of the line */
+};
+
+struct vm_disk {
+    char name[64];  /* of the module on the EFI partition */
+    bool read_only; /* else writes go to a copy in RAM that ends with the VM */
 };
 
 struct vm_settings {
     char name[NAME_MAX_LEN]; /* letters, digits, '-', '_', '.' */
     unsigned line;           /* of the section's header */
     char image[64];
-    char args[256];
+    char args[1024];
     struct vm_module module[VM_MODULES_MAX];
     unsigned module_count;
+    struct vm_disk disk[VM_DISKS_MAX];
+    unsigned disk_count;
     uint64_t memory; /* bytes, a multiple of 4 KiB; default 64 MiB */
     enum paging_mode paging;
     uint64_t ept_page;      /* PAGE_SIZE, PAGE_SIZE_2M or PAGE_SIZE_1G; default PAGE_SIZE_1G */
@@ -107,6 +145,9 @@ struct vm_settings {
     uint64_t seed;
     uint32_t trace; /* events that the trace keeps: a power of two, or 0 */
     unsigned cpus;
+    uint16_t pin[VCPUS_MAX]; /* host processor indices; see vm_pinned_to */
+    unsigned pin_count;      /* 0: not pinned */
+    enum on_reset on_reset;
     uint64_t time_limit_ms; /* 0: none */
 };
 
@@ -114,6 +155,8 @@ struct settings {
     enum at_end at_end;
     uint64_t without; /* bit n: enum feature n */
     enum self_test self_test;
+    enum run_order run;
+    unsigned processors; /* at most; 0: all */
     struct vm_settings vm[VMS_MAX];
     unsigned vm_count;
 };
@@ -124,6 +167,9 @@ struct settings {
  */
 bool settings_parse(const char *text, size_t len, const struct module_list *modules,
                     struct settings *out, struct why *why);
+
+/* The index of the host processor that virtual processor `cpu` of the VM is pinned to, or -1. */
+int vm_pinned_to(const struct vm_settings *vm, unsigned cpu);
 
 /* The spelling of a value in the settings file, for messages and records. */
 const char *paging_mode_name(enum paging_mode mode);

@@ -6,19 +6,45 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "hv/acpi_guest.h"
 #include "hv/arch.h"
 #include "hv/console.h"
 #include "hv/guest_paging.h"
 #include "hv/memory.h"
+#include "hv/monitor.h"
+#include "hv/sched.h"
 
 #define MS_PER_SECOND 1000u
 #define NO_DEADLINE   ~0ull
 #define STATUS_NONE   (-1)
 
-/* Large and always one at a time: not on a stack. */
-static struct vm the_vm;
+#define VM_PAGES ((sizeof(struct vm) + PAGE_SIZE - 1) / PAGE_SIZE)
+
+/* The VMs that there are, and what is still to be started. */
+static struct {
+    const struct settings *settings;
+    const struct module_list *modules;
+    struct vm *vm[VMS_MAX];
+    unsigned count;
+    unsigned next; /* of settings->vm */
+    bool all_well;
+    unsigned load[PROCESSORS_MAX]; /* virtual processors on each processor */
+} vms;
 
 /* --- ends ------------------------------------------------------------------------------------- */
+
+static void set_end(struct vm *vm, enum vm_end end, int status)
+{
+    vm->status = status;
+    __atomic_store_n(&vm->end, end, __ATOMIC_RELEASE);
+    vm_alert(vm);
+}
+
+void vm_end(struct vm *vm, enum vm_end end)
+{
+    if (vm->end == VM_RUNNING)
+        set_end(vm, end, end == VM_POWEROFF || end == VM_RESET ? 0 : STATUS_NONE);
+}
 
 void vm_stop(struct vm *vm, const char *format, ...)
 {
@@ -26,29 +52,32 @@ void vm_stop(struct vm *vm, const char *format, ...)
 
     if (vm->end != VM_RUNNING)
         return;
-    vm->end = VM_STOPPED;
-    vm->status = STATUS_NONE;
     va_start(args, format);
     vsnprintf(vm->why.text, sizeof(vm->why.text), format, args);
     va_end(args);
+    set_end(vm, VM_STOPPED, STATUS_NONE);
+}
+
+void vm_triple_fault(struct vm *vm, const char *format, ...)
+{
+    char text[64];
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(text, sizeof(text), format, args);
+    va_end(args);
+    if (vm->settings->on_reset == ON_RESET_RESTART) {
+        log_line("%s: triple fault%s", vm->settings->name, text);
+        vm_end(vm, VM_RESET);
+    } else {
+        vm_stop(vm, "triple fault%s", text);
+    }
 }
 
 void vm_check_deadline(struct vm *vm)
 {
-    if (vm->end == VM_RUNNING && time_now() >= vm->deadline) {
-        vm->end = VM_TIMEOUT;
-        vm->status = STATUS_NONE;
-    }
-}
-
-void vm_check_keys(const struct vm *vm)
-{
-    int key = console_read();
-
-    if (key == 's')
-        guest_paging_print(vm);
-    else if (key > ' ')
-        log_line("keys: s prints the statistics of the VM that runs");
+    if (vm->end == VM_RUNNING && time_now() >= vm->deadline)
+        set_end(vm, VM_TIMEOUT, STATUS_NONE);
 }
 
 void vm_check_devices(struct vm *vm)
@@ -59,12 +88,16 @@ void vm_check_devices(struct vm *vm)
     case DEVICES_RUNNING:
         return;
     case DEVICES_EXITED:
-        vm->end = VM_EXITED;
-        vm->status = vm->devices.status;
+        set_end(vm, VM_EXITED, vm->devices.status);
         return;
     case DEVICES_SHUTDOWN:
-        vm->end = VM_SHUTDOWN;
-        vm->status = 0;
+        set_end(vm, VM_SHUTDOWN, 0);
+        return;
+    case DEVICES_POWEROFF:
+        set_end(vm, VM_POWEROFF, 0);
+        return;
+    case DEVICES_RESET:
+        set_end(vm, VM_RESET, 0);
         return;
     }
 }
@@ -78,10 +111,16 @@ static const char *end_name(enum vm_end end)
         return "exit";
     case VM_SHUTDOWN:
         return "shutdown";
+    case VM_POWEROFF:
+        return "poweroff";
+    case VM_RESET:
+        return "reset";
     case VM_TIMEOUT:
         return "timeout";
     case VM_STOPPED:
         return "stopped";
+    case VM_ENDED:
+        return "ended";
     }
     return "?";
 }
@@ -120,19 +159,40 @@ uint64_t vm_count_exits(const uint64_t *exits)
     return sum;
 }
 
+/* Of all virtual processors. */
+static uint64_t sum_exits(const struct vm *vm, uint64_t exits[EXIT_REASONS_MAX])
+{
+    for (unsigned reason = 0; reason < EXIT_REASONS_MAX; reason++) {
+        exits[reason] = 0;
+        for (unsigned i = 0; i < vm->vcpu_count; i++)
+            exits[reason] += vm->vcpu[i].exits[reason];
+    }
+    return vm_count_exits(exits);
+}
+
+static uint64_t stolen_ticks(const struct vm *vm)
+{
+    uint64_t sum = 0;
+
+    for (unsigned i = 0; i < vm->vcpu_count; i++)
+        sum += vm->vcpu[i].stolen;
+    return sum;
+}
+
 static void print_stats(const struct vm *vm)
 {
     const struct vm_settings *s = vm->settings;
+    uint64_t exits[EXIT_REASONS_MAX];
 
     console_printf("@stats {\"vm\": \"%s\", \"paging\": \"%s\", ", s->name,
                    paging_mode_name(s->paging));
     vm_print_ept_page(s);
-    console_printf("\"memory\": %llu, \"vcpus\": %u, \"ticks\": %llu, \"ticks_per_second\": %llu, ",
+    console_printf("\"memory\": %llu, \"vcpus\": %u, \"ticks\": %llu, \"ticks_per_second\": %llu, "
+                   "\"steal_ticks\": %llu, ",
                    (unsigned long long)s->memory, s->cpus, (unsigned long long)vm->ticks,
-                   (unsigned long long)time_hz());
-    console_printf("\"exits\": %llu, \"exits_by\": ",
-                   (unsigned long long)vm_count_exits(vm->vcpu.exits));
-    vm_print_exits(vm->vcpu.exits);
+                   (unsigned long long)time_hz(), (unsigned long long)stolen_ticks(vm));
+    console_printf("\"exits\": %llu, \"exits_by\": ", (unsigned long long)sum_exits(vm, exits));
+    vm_print_exits(exits);
     guest_paging_print_json(vm);
     console_printf("}\n");
 }
@@ -160,6 +220,9 @@ static void print_end(const struct vm *vm)
         log_line("%s: ended by its time limit of %llu ms", name,
                  (unsigned long long)vm->settings->time_limit_ms);
         break;
+    case VM_ENDED:
+        log_line("%s: ended from the console", name);
+        break;
     default:
         log_line("%s: ended by itself, %s status %d", name, end_name(vm->end), vm->status);
         break;
@@ -170,7 +233,7 @@ static void print_end(const struct vm *vm)
     console_printf("\"}\n");
 }
 
-/* --- life ------------------------------------------------------------------------------------- */
+/* --- RAM --------------------------------------------------------------------------------------- */
 
 /*
  * RAM in one run, aligned to the largest page that it holds, so that EPT can use large pages, with
@@ -241,32 +304,161 @@ static void start_clock(struct vm *vm)
         vm->deadline = vm->started + time_hz() / MS_PER_SECOND * limit;
 }
 
-static bool load(struct vm *vm, const struct module_list *modules, struct entry_state *entry,
-                 struct why *why)
+/* --- devices ---------------------------------------------------------------------------------- */
+
+static uint64_t device_now(void *context)
 {
-    return load_guest(vm->settings, modules, time_hz(), &vm->ram, entry, why);
+    return vm_time(context);
 }
 
-static bool create_native(struct vm *vm, const struct module_list *modules,
-                          struct entry_state *entry, struct why *why)
+static void device_notify(void *context, unsigned cpu)
 {
-    if (!allocate_native_ram(vm, why) || !load(vm, modules, entry, why))
+    struct vm *vm = context;
+
+    sched_attention(&vm->vcpu[cpu], ATTEND_EVENTS);
+}
+
+static void device_written(void *context, gpa_t at, uint64_t len)
+{
+    struct vm *vm = context;
+
+    guest_paging_written(vm, at, len);
+}
+
+static uint64_t device_random(void *context)
+{
+    (void)context;
+    return arch_random();
+}
+
+static void *page_alloc(void *context)
+{
+    (void)context;
+    return host_pages_alloc(1);
+}
+
+static void page_free(void *context, void *page)
+{
+    (void)context;
+    host_pages_free(page, 1);
+}
+
+static const struct block_pages disk_pages = {page_alloc, page_free, NULL};
+
+static void create_devices(struct vm *vm)
+{
+    const struct vm_settings *s = vm->settings;
+
+    vm->devices_host = (struct devices_host){
+        .context = vm,
+        .now = device_now,
+        .notify = device_notify,
+        .written = device_written,
+        .random = device_random,
+    };
+    struct devices_config config = {
+        .name = s->name,
+        .output = console_write,
+        .cpus = s->cpus,
+        .tsc_hz = time_hz(),
+        .apic_ratio = arch_apic_ratio(),
+        .physical_bits = arch_physical_bits(),
+        .ram = &vm->ram,
+        .host = &vm->devices_host,
+        .wall_seconds = arch_wall_clock(),
+        .pages = &disk_pages,
+        .disks = s->disk_count,
+    };
+    for (unsigned i = 0; i < s->disk_count; i++) {
+        const struct module *image = module_find(vm->modules, s->disk[i].name);
+        config.disk[i] = (struct devices_disk){image->data, image->size, image->name,
+                                               s->disk[i].read_only};
+    }
+    devices_init(&vm->devices, &config);
+}
+
+/* The tables that tell a guest of them; the loaders keep the place free. */
+static void describe_devices(struct vm *vm)
+{
+    struct acpi_guest tables = {vm->settings->cpus, DEVICE_DISKS + vm->settings->disk_count};
+    void *to = guest_ram_at(&vm->ram, gpa(ACPI_GUEST_BASE), ACPI_GUEST_BYTES);
+
+    if (to)
+        acpi_guest_build(to, ACPI_GUEST_BYTES, gpa(ACPI_GUEST_BASE), &tables);
+}
+
+/* --- life ------------------------------------------------------------------------------------- */
+
+static bool load(struct vm *vm, struct entry_state *entry, struct why *why)
+{
+    return load_guest(vm->settings, vm->modules, time_hz(), &vm->ram, entry, why);
+}
+
+static bool create_native(struct vm *vm, struct entry_state *entry, struct why *why)
+{
+    if (!allocate_native_ram(vm, why) || !load(vm, entry, why))
         return false;
+    create_devices(vm); /* for its UART's lines */
     if (entry->mode != ENTRY_LONG)
         return why_set(why, "paging = native runs ELF64 images only");
     return true;
 }
 
-static bool create(struct vm *vm, const struct module_list *modules, struct entry_state *entry,
-                   struct why *why)
+/* The processor with the fewest virtual processors, unless the settings say which. */
+static bool choose_processor(const struct vm_settings *s, unsigned index, unsigned *processor,
+                             struct why *why)
 {
-    devices_init(&vm->devices, vm->settings->name, console_write);
+    int pinned = vm_pinned_to(s, index);
+
+    *processor = 0;
+    if (pinned >= 0) {
+        *processor = (unsigned)pinned;
+        return *processor < processor_count() ||
+               why_set(why, "pin = %u: there are %u processors", *processor,
+                       processor_count());
+    }
+    for (unsigned p = 1; p < processor_count(); p++) {
+        if (vms.load[p] < vms.load[*processor])
+            *processor = p;
+    }
+    return true;
+}
+
+static bool create_vcpus(struct vm *vm, struct why *why)
+{
+    unsigned count = vm->settings->cpus;
+
+    vm->vcpu_pages = (count * sizeof(struct vcpu) + PAGE_SIZE - 1) / PAGE_SIZE;
+    vm->vcpu = host_pages_alloc(vm->vcpu_pages);
+    if (!vm->vcpu)
+        return why_set(why, "no memory for virtual processors");
+    vm->vcpu_count = count;
+    for (unsigned i = 0; i < count; i++) {
+        struct vcpu *v = &vm->vcpu[i];
+        v->vm = vm;
+        v->index = i;
+        v->shared = count > 1;
+        v->activity = VCPU_GONE; /* until it is in a queue */
+        if (!choose_processor(vm->settings, i, &v->processor, why))
+            return false;
+        vms.load[v->processor]++;
+    }
+    return true;
+}
+
+static bool create(struct vm *vm, struct entry_state *entry, struct why *why)
+{
+    if (!create_vcpus(vm, why))
+        return false;
     if (!bench_init(&vm->bench))
         return why_set(why, "no memory for counters");
     if (is_native(vm))
-        return create_native(vm, modules, entry, why);
-    return allocate_ram(vm, why) && load(vm, modules, entry, why) &&
-           arch_vm_create(vm, entry, why) && guest_paging_create(vm, why);
+        return create_native(vm, entry, why);
+    if (!allocate_ram(vm, why))
+        return false;
+    create_devices(vm);
+    describe_devices(vm); /* an image may lie there: it goes before the tables */
+    return load(vm, entry, why) && arch_vm_create(vm, entry, why) && guest_paging_create(vm, why);
 }
 
 static void destroy(struct vm *vm)
@@ -275,63 +467,145 @@ static void destroy(struct vm *vm)
     if (vm->arch)
         arch_vm_destroy(vm);
     guest_paging_destroy(vm);
+    devices_destroy(&vm->devices);
     if (!hpa_is_none(vm->ram_base))
         frames_free(&host_frames, vm->ram_base, vm->block_size);
+    for (unsigned i = 0; i < vm->vcpu_count; i++)
+        vms.load[vm->vcpu[i].processor]--;
+    if (vm->vcpu)
+        host_pages_free(vm->vcpu, vm->vcpu_pages);
+    host_pages_free(vm, VM_PAGES);
 }
 
 /* True when the guest ended by itself and said that all is well: status 0, or the 1 of a debug exit
  * of 0. */
 static bool ended_well(const struct vm *vm)
 {
-    return (vm->end == VM_SHUTDOWN && vm->status == 0) || (vm->end == VM_EXITED && vm->status == 1);
+    switch (vm->end) {
+    case VM_SHUTDOWN:
+    case VM_POWEROFF:
+    case VM_RESET:
+        return true;
+    case VM_EXITED:
+        return vm->status == 1;
+    default:
+        return false;
+    }
 }
 
-static bool run(struct vm *vm, const struct vm_settings *settings,
-                const struct module_list *modules)
+static void log_start(const struct vm_settings *s, bool native)
 {
-    memset(vm, 0, sizeof(*vm));
-    vm->settings = settings;
-    vm->ram_base = HPA_NONE;
-    vm->vcpu.vm = vm;
-    log_line("%s: %s %s, %llu MiB, paging %s%s%s", settings->name, settings->image, settings->args,
-             (unsigned long long)settings->memory >> 20, paging_mode_name(settings->paging),
-             is_native(vm) ? "" : ", EPT pages up to ",
-             is_native(vm) ? "" : page_size_name(settings->ept_page));
+    char cpus[32] = "";
 
-    struct why why;
-    struct entry_state entry;
-    if (create(vm, modules, &entry, &why)) {
-        start_clock(vm);
-        if (is_native(vm))
-            arch_native_run(vm, &entry);
-        else
-            arch_vcpu_run(&vm->vcpu);
-        vm->ticks = time_now() - vm->started;
-        devices_flush(&vm->devices);
-        if (vm->end == VM_STOPPED || vm->end == VM_TIMEOUT)
-            arch_vcpu_dump(&vm->vcpu);
-    } else {
-        vm_stop(vm, "%s", why.text);
+    if (s->cpus > 1)
+        snprintf(cpus, sizeof(cpus), ", %u processors", s->cpus);
+    log_line("%s: %s %s, %llu MiB%s, paging %s%s%s", s->name, s->image, s->args,
+             (unsigned long long)s->memory >> 20, cpus, paging_mode_name(s->paging),
+             native ? "" : ", EPT pages up to ", native ? "" : page_size_name(s->ept_page));
+}
+
+/* Its virtual processors go into their processors' queues. */
+static void let_run(struct vm *vm)
+{
+    for (unsigned i = 0; i < vm->vcpu_count; i++) {
+        vm->vcpu[i].activity = i == 0 ? VCPU_RUNS : VCPU_WAITS_SIPI;
+        vm->vcpu[i].attention = ATTEND_EVENTS;
     }
+    for (unsigned i = 0; i < vm->vcpu_count; i++)
+        sched_add(&vm->vcpu[i]);
+}
+
+static void start(const struct vm_settings *settings)
+{
+    struct vm *vm = host_pages_alloc(VM_PAGES);
+    struct entry_state entry;
+    struct why why;
+
+    if (!vm)
+        panic("no memory for a VM's description");
+    vm->settings = settings;
+    vm->modules = vms.modules;
+    vm->ram_base = HPA_NONE;
+    vms.vm[vms.count++] = vm;
+    log_start(settings, is_native(vm));
+    if (!create(vm, &entry, &why)) {
+        vm_stop(vm, "%s", why.text);
+        return;
+    }
+    start_clock(vm);
+    vm->start_offset = 0 - vm->started;
+    if (is_native(vm))
+        arch_native_run(vm, &entry);
+    else
+        let_run(vm);
+}
+
+static bool has_left(const struct vm *vm)
+{
+    for (unsigned i = 0; i < vm->vcpu_count; i++) {
+        if (__atomic_load_n(&vm->vcpu[i].activity, __ATOMIC_ACQUIRE) != VCPU_GONE)
+            return false;
+    }
+    return vm->end != VM_RUNNING;
+}
+
+/* All its virtual processors have left it: the last records, and everything is given back. */
+static void finish(struct vm *vm)
+{
+    bool restart = vm->end == VM_RESET &&
+                   (vm->settings->on_reset == ON_RESET_RESTART || vm->restart);
+    const struct vm_settings *settings = vm->settings;
+
+    for (unsigned i = 0; i < vm->vcpu_count && vm->started; i++)
+        sched_remove(&vm->vcpu[i]);
+    vm->ticks = vm->started ? time_now() - vm->started : 0;
+    console_begin();
+    devices_flush(&vm->devices);
     bench_finish(vm);
     print_end(vm);
     if (vm->paging.cpt)
         guest_paging_print(vm);
     print_stats(vm);
     guest_paging_print_trace(vm);
-    bool well = ended_well(vm);
+    console_end();
+    if (!restart)
+        vms.all_well &= ended_well(vm);
     destroy(vm);
-    return well;
+    if (restart)
+        start(settings);
+}
+
+struct vm *vm_nth(unsigned n)
+{
+    return n < vms.count ? vms.vm[n] : NULL;
+}
+
+/* Between slices of the boot processor: what has ended goes, what is next starts. */
+static bool manage(void)
+{
+    bool together = vms.settings->run == RUN_TOGETHER;
+
+    monitor_poll();
+    for (unsigned i = 0; i < vms.count; i++) {
+        struct vm *vm = vms.vm[i];
+        if (!has_left(vm))
+            continue;
+        vms.vm[i--] = vms.vm[--vms.count];
+        finish(vm);
+    }
+    while (vms.next < vms.settings->vm_count && (together || vms.count == 0))
+        start(&vms.settings->vm[vms.next++]);
+    return vms.count > 0 || vms.next < vms.settings->vm_count;
 }
 
 bool vm_run_all(const struct settings *settings, const struct module_list *modules)
 {
-    bool all_well = true;
+    uint64_t free_before = host_frames.free_bytes;
 
-    for (unsigned i = 0; i < settings->vm_count; i++) {
-        uint64_t free_before = host_frames.free_bytes;
-        all_well &= run(&the_vm, &settings->vm[i], modules);
-        ASSERT(host_frames.free_bytes == free_before);
-    }
-    return all_well && !bench_any_failed();
+    vms.settings = settings;
+    vms.modules = modules;
+    vms.all_well = true;
+    sched_run(manage);
+    ASSERT(host_frames.free_bytes == free_before);
+    return vms.all_well && !bench_any_failed();
 }

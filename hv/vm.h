@@ -3,8 +3,14 @@
  * Virtual machines and their virtual processors.
  *
  * VMs run one after another, in the order of the settings file, each to its end: a benchmark then
- * has the machine for itself. A VM is made when its turn comes and gives all its memory back when
- * it has ended.
+ * has the machine for itself. With `run = together` all start at once and share the processors
+ * (sched.h). A VM is made when its turn comes and gives all its memory back when it has ended.
+ *
+ * Who may touch what: everything of a VM, its devices and its paging included, is touched by its
+ * own virtual processors while they handle exits, under the VM's lock if there are several. Others
+ * leave word instead: bits of `attention` or `requests`, and bytes of input, which the virtual
+ * processor looks at before it goes on. Making a VM, and what is left when all its virtual
+ * processors have left it, is the boot processor's.
  */
 #ifndef HV_VM_H
 #define HV_VM_H
@@ -12,6 +18,7 @@
 #include "hv/bench.h"
 #include "hv/dev/devices.h"
 #include "hv/loader.h"
+#include "hv/lock.h"
 #include "hv/module.h"
 #include "hv/paging/compound.h"
 #include "hv/settings.h"
@@ -25,12 +32,28 @@ enum vm_end {
     VM_RUNNING = 0,
     VM_EXITED,   /* the guest wrote to the debug-exit port; `status` is what QEMU would exit with */
     VM_SHUTDOWN, /* the guest wrote "Shutdown" to Bochs' port */
+    VM_POWEROFF, /* the guest switched itself off by ACPI */
+    VM_RESET,    /* the guest reset itself, or had a triple fault with on_reset = restart */
     VM_TIMEOUT,  /* its time limit passed */
     VM_STOPPED,  /* it did what cannot go on; `why` says what */
+    VM_ENDED,    /* a person ended it */
 };
 
 struct arch_vm;
 struct arch_vcpu;
+
+/* What a virtual processor does. */
+enum vcpu_activity {
+    VCPU_RUNS,
+    VCPU_HALTED,     /* by HLT: an interrupt or an NMI wakes it */
+    VCPU_WAITS_SIPI, /* as an application processor after INIT */
+    VCPU_GONE,       /* it has left its VM for good: nothing of it is in a processor any more */
+};
+
+/* Bits of vcpu.attention: what the virtual processor must see to before it goes on. */
+#define ATTEND_EVENTS 0x1u /* interrupts, timers, requests, the VM's end or pause, a time slice */
+#define ATTEND_FLUSH  0x2u /* forget cached translations, and follow the compound page table */
+#define ATTEND_DUMP   0x4u /* print its registers */
 
 struct vcpu {
     uint64_t gpr[16]; /* the guest's general registers while it does not run, by their encoding; RSP
@@ -39,10 +62,28 @@ struct vcpu {
     struct arch_vcpu *arch;
     unsigned index;
     struct cpt_cpu cpt;  /* with paging = shadow or compound */
-    uint32_t until_look; /* exits until the time limit is looked at again */
+    uint32_t until_look; /* exits until the benchmark and the time limit are looked at again */
     uint32_t exited;     /* TSC, low half, when the present exit's handling began */
     uint64_t host_ticks; /* TSC ticks of handling exits so far, the present one left out */
     uint64_t exits[EXIT_REASONS_MAX]; /* by reason; counted before the handler runs */
+
+    /* Set by anybody, atomically; the others wait for in_guest to become 0 where they must. */
+    uint32_t attention;
+    uint32_t in_guest; /* 1 from before the last look at `attention` to the next exit */
+
+    /* The scheduler's (sched.c); of the processor that runs it, but for `next`. */
+    unsigned processor;
+    struct vcpu *next;       /* in that processor's queue */
+    uint64_t ran;            /* TSC ticks it had its processor: the fair share's measure */
+    uint64_t slice_end;      /* TSC at which others want the processor; ~0 if none do */
+    uint64_t began;          /* TSC at which its present slice began */
+    uint64_t wanted_since;   /* TSC since which it could run and does not; 0 else */
+    uint64_t stolen;         /* TSC ticks it could have run and did not */
+    enum vcpu_activity activity;
+    bool halted_with_interrupts; /* VCPU_HALTED: RFLAGS.IF was set */
+    bool nmi;                    /* one has come and is not injected yet */
+    bool shared;                 /* its VM has others: its lock is needed */
+    int64_t tsc_adjust;          /* what the guest's writes of IA32_TSC added to the VM's time */
 };
 _Static_assert(offsetof(struct vcpu, gpr) == 0, "vmentry.S relies on it");
 
@@ -54,21 +95,44 @@ struct guest_paging {
     struct trace trace; /* its times: ticks of the guest's own time, exits left out */
 };
 
+/* Bits of vm.requests: what people ask of a running VM. */
+#define VM_ASK_STATISTICS   0x01u /* print them, with the map of regions */
+#define VM_ASK_END          0x02u
+#define VM_ASK_RESET        0x04u
+#define VM_ASK_POWER_BUTTON 0x08u /* the guest may shut itself down */
+
+#define VM_INPUT_BYTES 4096u /* a power of two */
+
 struct vm {
     const struct vm_settings *settings;
+    const struct module_list *modules;
     struct guest_ram ram;
     hpa_t ram_base;      /* of the block that holds all RAM, and behind it COMPOUND's nodes */
     uint64_t block_size; /* bytes of that block: all that the node window shows */
     struct guest_paging paging;
     struct vm_devices devices;
-    struct vcpu vcpu;
+    struct devices_host devices_host;
+    struct vcpu *vcpu;   /* vcpu_count of them */
+    unsigned vcpu_count; /* one touches the VM without the lock */
+    size_t vcpu_pages;
     struct arch_vm *arch; /* NULL with paging = native */
+    struct lock lock;     /* see above */
     enum vm_end end;
     int status;
-    struct why why;    /* VM_STOPPED: the reason, for people */
-    uint64_t started;  /* TSC */
-    uint64_t deadline; /* TSC at which the time limit passes; ~0 without one */
-    uint64_t ticks;    /* TSC from start to end */
+    struct why why;         /* VM_STOPPED: the reason, for people */
+    bool told;              /* the dump of what stopped it is out */
+    bool restart;           /* VM_RESET: a person wants it, whatever on_reset says */
+    uint64_t started;       /* TSC */
+    uint64_t deadline;      /* TSC at which the time limit passes; ~0 without one */
+    uint64_t ticks;         /* TSC from start to end */
+    uint64_t start_offset;  /* added to the TSC it is the VM's time, which starts at 0 */
+    uint64_t profiled;      /* with several virtual processors: the guest time of the furthest */
+    uint32_t requests;      /* VM_ASK bits; set by anybody, atomically */
+    uint32_t paused;        /* 1: no virtual processor is to run */
+    unsigned steps;         /* virtual processors that have a page of tables open */
+    /* Keys on their way to the guest: one writes, virtual processor 0 reads. */
+    uint32_t input_written, input_read;
+    uint8_t input[VM_INPUT_BYTES];
     struct bench bench;
 };
 
@@ -78,15 +142,47 @@ bool vm_run_all(const struct settings *settings, const struct module_list *modul
 /* End the VM now, for a reason that people should hear (printf style); the first end counts. */
 __attribute__((format(printf, 2, 3))) void vm_stop(struct vm *vm, const char *format, ...);
 
+/* End the VM now; the first end counts. By its own virtual processors. */
+void vm_end(struct vm *vm, enum vm_end end);
+
 /* End the VM if its time limit has passed. */
 void vm_check_deadline(struct vm *vm);
 
-/* Keys that came on the console while the VM runs: 's' prints its paging statistics and region map.
- */
-void vm_check_keys(const struct vm *vm);
-
 /* Take over the end that a device of the VM has seen, if any. */
 void vm_check_devices(struct vm *vm);
+
+/* A triple fault: a reset where the settings say so (on_reset = restart), else the end. `why` is a
+ * sentence's part. */
+__attribute__((format(printf, 2, 3))) void vm_triple_fault(struct vm *vm, const char *why, ...);
+
+/* The VM's time: its TSC, whatever a virtual processor's guest added to its own. */
+uint64_t vm_time(const struct vm *vm);
+
+/* The TSC at which the virtual processor has something to do by itself: a timer, or the VM's time
+ * limit. ~0: never. */
+uint64_t vcpu_wakes_at(const struct vcpu *vcpu);
+
+/*
+ * See to what `attention` asked for: cached translations, timers, requests, input, interrupts. Runs
+ * on the virtual processor's own processor with its VMCS current, under the VM's lock. True: the
+ * guest may go on; false: leave it (it waits, its time is up, or its VM has ended or is paused).
+ */
+bool vcpu_attend(struct vcpu *vcpu);
+
+/* HLT: true when the guest goes on at once, because an event is there. */
+bool vcpu_halt(struct vcpu *vcpu, bool interrupts_on);
+
+/* A key for the VM's UART. False when too many wait already: it is lost. */
+bool vm_input(struct vm *vm, uint8_t key);
+
+/* Ask something of a running VM, VM_ASK bits. */
+void vm_ask(struct vm *vm, uint32_t requests);
+
+/* Let all its virtual processors look (its end, a pause, a request). */
+void vm_alert(struct vm *vm);
+
+/* The VMs that there are now: the n-th, or NULL behind the last. Boot processor only. */
+struct vm *vm_nth(unsigned n);
 
 /* Print the member ept_page of a JSON object, and a comma: null where there is no EPT. */
 void vm_print_ept_page(const struct vm_settings *s);

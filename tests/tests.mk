@@ -6,11 +6,24 @@ TEST_CFLAGS := -std=gnu11 -g -O1 $(WARNINGS) -fsanitize=address,undefined -fno-s
                -fno-omit-frame-pointer -I. -MMD -MP
 
 settings_SOURCES := hv/settings.c hv/paging/policy.c hv/module.c hv/why.c
-frames_SOURCES   := hv/frames.c
+frames_SOURCES   := hv/frames.c hv/lock.c tests/host/clock.c
+lock_SOURCES     := hv/lock.c tests/host/clock.c
+lock_LIBS        := -pthread
 ptab_SOURCES     := hv/ptab.c
-loader_SOURCES   := hv/loader.c hv/loader_elf64.c hv/loader_multiboot.c hv/module.c hv/why.c hv/settings.c \
-                    hv/paging/policy.c
-devices_SOURCES  := hv/dev/pio.c hv/dev/uart.c
+loader_SOURCES   := $(wildcard hv/loader*.c) hv/module.c hv/why.c hv/settings.c hv/paging/policy.c
+devices_SOURCES  := $(wildcard hv/dev/*.c) $(loader_SOURCES)
+virtio_SOURCES   = hv/dev/virtio.c hv/dev/virtio_entropy.c $(loader_SOURCES)
+virtio_block_SOURCES   = hv/dev/virtio.c hv/dev/virtio_block.c $(loader_SOURCES)
+virtio_console_SOURCES = hv/dev/virtio.c hv/dev/virtio_console.c hv/dev/lines.c $(loader_SOURCES)
+acpi_pm_SOURCES  := hv/dev/acpi_pm.c hv/dev/pci.c
+acpi_guest_SOURCES := hv/acpi_guest.c drivers/acpi.c
+uart_SOURCES     := hv/dev/uart.c hv/dev/lines.c
+pic_SOURCES      := hv/dev/pic.c
+pit_SOURCES      := hv/dev/pit.c
+rtc_SOURCES      := hv/dev/rtc.c
+ioapic_SOURCES   := hv/dev/ioapic.c
+lapic_SOURCES    := hv/dev/lapic.c
+interrupts_SOURCES := hv/dev/interrupts.c hv/dev/lapic.c hv/dev/ioapic.c hv/dev/pic.c
 walk_SOURCES     := hv/paging/walk.c
 trace_SOURCES    := hv/paging/trace.c
 acpi_SOURCES     := drivers/acpi.c
@@ -21,8 +34,7 @@ emulate_SOURCES  := arch/x86_64/decode.c arch/x86_64/emulate.c
 walksim_SOURCES  := $(filter-out tests/walksim/main.c,$(wildcard tests/walksim/*.c)) $(wildcard hv/paging/*.c)
 decode_LIBS      := -lZydis -lZycore
 oracle_SOURCES   := $(addprefix tests/oracle/,processor.c machine.c reference.c program.c) $(wildcard hv/paging/*.c)
-peer_SOURCES     := tests/kvm/counters.c tests/kvm/record.c hv/loader.c hv/loader_elf64.c hv/loader_multiboot.c hv/module.c \
-                    hv/why.c hv/paging/walk.c
+peer_SOURCES     := tests/kvm/counters.c tests/kvm/record.c $(wildcard hv/loader*.c) hv/module.c hv/why.c hv/paging/walk.c
 peer_LIBS        := -I$(BUILD)/kvm
 
 TESTS := $(patsubst tests/host/%_test.c,%,$(wildcard tests/host/*_test.c))

@@ -74,7 +74,9 @@
 #define MSR_MCG_STATUS      0x17au
 #define MSR_MISC_ENABLE     0x1a0u
 #define MSR_DEBUGCTL        0x1d9u
+#define MSR_TSC_DEADLINE    0x6e0u
 #define MSR_MTRR_DEF_TYPE   0x2ffu
+#define MSR_TSC_DEADLINE    0x6e0u
 #define MSR_PAT             0x277u
 #define MSR_EFER            0xc0000080u
 #define MSR_STAR            0xc0000081u
@@ -87,22 +89,27 @@
 #define MSR_TSC_AUX         0xc0000103u
 #define MSR_XSS             0xda0u
 
+#define APIC_BASE_ENABLE BIT(11) /* of MSR_APIC_BASE, SDM 3A 11.4.4 */
+
 #define FEATURE_CONTROL_LOCK        BIT(0)
 #define FEATURE_CONTROL_VMX_OUT_SMX BIT(2)
 
 #define PAT_DEFAULT 0x0007040600070406ull /* after reset, SDM 3A table 12-12 */
 
 /* CPUID.1 */
-#define CPUID1_ECX_VMX        BIT(5)
-#define CPUID1_ECX_PCID       BIT(17)
-#define CPUID1_ECX_X2APIC     BIT(21)
-#define CPUID1_ECX_XSAVE      BIT(26)
-#define CPUID1_ECX_HYPERVISOR BIT(31)
-#define CPUID1_EDX_PAT        BIT(16)
+#define CPUID1_ECX_VMX          BIT(5)
+#define CPUID1_ECX_PCID         BIT(17)
+#define CPUID1_ECX_X2APIC       BIT(21)
+#define CPUID1_ECX_TSC_DEADLINE BIT(24)
+#define CPUID1_ECX_XSAVE        BIT(26)
+#define CPUID1_ECX_RDRAND     BIT(30)
+#define CPUID1_ECX_HYPERVISOR   BIT(31)
+#define CPUID1_EDX_PAT          BIT(16)
 /* CPUID.(7,0) */
 #define CPUID7_EBX_FSGSBASE BIT(0)
 #define CPUID7_EBX_SMEP     BIT(7)
 #define CPUID7_EBX_INVPCID  BIT(10)
+#define CPUID7_EBX_RDSEED   BIT(18)
 #define CPUID7_EBX_SMAP     BIT(20)
 #define CPUID7_ECX_UMIP     BIT(2)
 #define CPUID7_ECX_PKU      BIT(3)
@@ -237,6 +244,18 @@ static inline void write_xcr0(uint64_t value)
                      : "c"(0), "a"((uint32_t)value), "d"((uint32_t)(value >> 32))
                      : "memory");
 }
+
+/* RDSEED and RDRAND: false when the processor has none at hand, which may pass (SDM 1 7.3.17). */
+#define DEFINE_RANDOM(name)                                                                        \
+    static inline bool name(uint64_t *value)                                                       \
+    {                                                                                              \
+        bool good;                                                                                 \
+                                                                                                   \
+        __asm__ volatile(#name " %0" : "=r"(*value), "=@ccc"(good));                               \
+        return good;                                                                               \
+    }
+DEFINE_RANDOM(rdseed)
+DEFINE_RANDOM(rdrand)
 
 static inline void invlpg(const void *address)
 {

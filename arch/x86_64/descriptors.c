@@ -14,17 +14,6 @@
 #define TSS_AVAILABLE     0x89u                 /* P, 64-bit TSS */
 #define GATE_INTERRUPT    0x8e00u               /* P, DPL 0, 64-bit interrupt gate */
 
-struct tss {
-    uint32_t reserved0;
-    uint64_t rsp[3];
-    uint64_t reserved1;
-    uint64_t ist[7];
-    uint64_t reserved2;
-    uint16_t reserved3;
-    uint16_t io_map;
-} __attribute__((packed));
-_Static_assert(sizeof(struct tss) == 104, "SDM 3A figure 8-11");
-
 struct gate {
     uint16_t offset_low;
     uint16_t selector;
@@ -41,8 +30,6 @@ struct table_register {
     uint64_t base;
 } __attribute__((packed));
 
-static struct tss tss = {.io_map = sizeof(struct tss)};
-static uint64_t gdt[5] = {0, DESCRIPTOR_CODE64, DESCRIPTOR_DATA};
 static struct gate idt[TRAP_VECTORS];
 
 static uint8_t ist_of(unsigned vector)
@@ -59,17 +46,20 @@ static uint8_t ist_of(unsigned vector)
     }
 }
 
-static void fill_tss_descriptor(void)
+static void fill(struct descriptors *own)
 {
-    uint64_t base = (uint64_t)&tss;
-    uint64_t limit = sizeof(tss) - 1;
+    uint64_t base = (uint64_t)&own->tss;
+    uint64_t limit = sizeof(own->tss) - 1;
 
-    gdt[3] = (limit & 0xffff) | (base & 0xffffff) << 16 | (uint64_t)TSS_AVAILABLE << 40 |
-             (base >> 24 & 0xff) << 56;
-    gdt[4] = base >> 32;
+    own->gdt[SELECTOR_CODE / 8] = DESCRIPTOR_CODE64;
+    own->gdt[SELECTOR_DATA / 8] = DESCRIPTOR_DATA;
+    own->gdt[SELECTOR_TSS / 8] = (limit & 0xffff) | (base & 0xffffff) << 16 |
+                                 (uint64_t)TSS_AVAILABLE << 40 | (base >> 24 & 0xff) << 56;
+    own->gdt[SELECTOR_TSS / 8 + 1] = base >> 32;
+    own->tss.io_map = sizeof(own->tss);
 }
 
-static void fill_idt(void)
+void descriptors_init(void)
 {
     for (unsigned vector = 0; vector < TRAP_VECTORS; vector++) {
         uint64_t entry = (uint64_t)trap_stubs + vector * TRAP_STUB_SIZE;
@@ -84,12 +74,11 @@ static void fill_idt(void)
     }
 }
 
-void descriptors_load(void)
+void descriptors_load(struct descriptors *own)
 {
-    fill_tss_descriptor();
-    fill_idt();
+    fill(own);
 
-    struct table_register gdtr = {sizeof(gdt) - 1, (uint64_t)gdt};
+    struct table_register gdtr = {sizeof(own->gdt) - 1, (uint64_t)own->gdt};
     struct table_register idtr = {sizeof(idt) - 1, (uint64_t)idt};
 
     __asm__ volatile("lgdt %[gdtr]\n\t"
@@ -115,22 +104,12 @@ void descriptors_load(void)
                      : "rax", "memory");
 }
 
-void descriptors_set_stack(unsigned slot, uint64_t top)
+void descriptors_set_stack(struct descriptors *own, unsigned slot, uint64_t top)
 {
-    tss.ist[slot - 1] = top;
-}
-
-uint64_t descriptors_gdt_base(void)
-{
-    return (uint64_t)gdt;
+    own->tss.ist[slot - 1] = top;
 }
 
 uint64_t descriptors_idt_base(void)
 {
     return (uint64_t)idt;
-}
-
-uint64_t descriptors_tss_base(void)
-{
-    return (uint64_t)&tss;
 }

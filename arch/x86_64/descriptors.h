@@ -17,16 +17,37 @@
 #ifndef __ASSEMBLER__
 #include <stdint.h>
 
-/* Load the tables on this processor. Selectors and vectors are valid from here on. */
-void descriptors_load(void);
+#define GDT_ENTRIES 5 /* a TSS descriptor takes two */
+
+/* SDM 3A figure 8-11 */
+struct tss {
+    uint32_t reserved0;
+    uint64_t rsp[3];
+    uint64_t reserved1;
+    uint64_t ist[7];
+    uint64_t reserved2;
+    uint16_t reserved3;
+    uint16_t io_map;
+} __attribute__((packed));
+_Static_assert(sizeof(struct tss) == 104, "SDM 3A figure 8-11");
+
+/* What each processor has of its own; the IDT is the same for all. */
+struct descriptors {
+    uint64_t gdt[GDT_ENTRIES];
+    struct tss tss;
+};
+
+/* Fill the IDT: once, before the first descriptors_load. */
+void descriptors_init(void);
+
+/* Fill `own` but its interrupt stacks, and load it and the IDT on this processor. Selectors and
+ * vectors are valid from here on; FS and GS bases are 0. */
+void descriptors_load(struct descriptors *own);
 
 /* Give interrupt stack `slot` (IST_*) its top. */
-void descriptors_set_stack(unsigned slot, uint64_t top);
+void descriptors_set_stack(struct descriptors *own, unsigned slot, uint64_t top);
 
-/* What the VMCS' host state needs. */
-uint64_t descriptors_gdt_base(void);
 uint64_t descriptors_idt_base(void);
-uint64_t descriptors_tss_base(void);
 #endif
 
 #endif

@@ -5,10 +5,10 @@
 #include "drivers/apic.h"
 #include "hv/arch.h"
 #include "hv/console.h"
+#include "hv/sched.h"
 
-/* Exits between two looks at the time limit, which the timer alone would miss in a flood of exits.
- */
-#define EXITS_PER_TIME_CHECK 4096u
+/* Exits between two looks of a benchmark. */
+#define EXITS_PER_LOOK 4096u
 
 /* --- leaving an instruction ------------------------------------------------------------------- */
 
@@ -71,8 +71,7 @@ void exit_inject(struct vcpu *vcpu, uint8_t vector, uint32_t error_code)
     if ((vectoring & INTERRUPTION_VALID) &&
         (vectoring & INTERRUPTION_TYPE) == INTERRUPTION_HARDWARE) {
         if (first == VECTOR_DF) {
-            vm_stop(vcpu->vm, "triple fault: exception %u while a double fault was delivered",
-                    vector);
+            vm_triple_fault(vcpu->vm, ": exception %u while a double fault was delivered", vector);
             return;
         }
         if ((is_contributory(first) && is_contributory(vector)) ||
@@ -115,16 +114,18 @@ static bool exit_vmcall(struct vcpu *vcpu)
     return true;
 }
 
-/* No device of a VM raises interrupts, so that nothing can end the wait. */
 static bool exit_hlt(struct vcpu *vcpu)
 {
-    vm_stop(vcpu->vm, "HLT with nothing that could wake the processor");
+    exit_skip_instruction();
+    /* Either way it is looked at: to be left, or to get what is there already. */
+    vcpu_halt(vcpu, (vmread(VMCS_GUEST_RFLAGS) & RFLAGS_IF) != 0);
+    sched_attention(vcpu, ATTEND_EVENTS);
     return true;
 }
 
 static bool exit_triple_fault(struct vcpu *vcpu)
 {
-    vm_stop(vcpu->vm, "triple fault");
+    vm_triple_fault(vcpu->vm, "%s", "");
     return true;
 }
 
@@ -139,15 +140,14 @@ static bool exit_invalid_state(struct vcpu *vcpu)
 static bool exit_external_interrupt(struct vcpu *vcpu)
 {
     apic_interrupt_in_hypervisor((uint8_t)(vmread32(VMCS_EXIT_INTERRUPTION) & INTERRUPTION_VECTOR));
-    vm_check_keys(vcpu->vm);
-    vm_check_deadline(vcpu->vm);
+    sched_attention(vcpu, ATTEND_EVENTS); /* a timer, or another of this processor's is wanted */
     return true;
 }
 
+/* Its value is 0 now, and the next entry would exit at once. */
 static bool exit_preemption_timer(struct vcpu *vcpu)
 {
-    vm_check_keys(vcpu->vm);
-    vm_check_deadline(vcpu->vm);
+    sched_attention(vcpu, ATTEND_EVENTS);
     return true;
 }
 
@@ -168,8 +168,8 @@ static const struct {
     [EXIT_TRIPLE_FAULT] = {"triple_fault", exit_triple_fault},
     [EXIT_INIT] = {"init", NULL},
     [EXIT_SIPI] = {"sipi", NULL},
-    [EXIT_INTERRUPT_WINDOW] = {"interrupt_window", NULL},
-    [EXIT_NMI_WINDOW] = {"nmi_window", NULL},
+    [EXIT_INTERRUPT_WINDOW] = {"interrupt_window", exit_window},
+    [EXIT_NMI_WINDOW] = {"nmi_window", exit_window},
     [EXIT_TASK_SWITCH] = {"task_switch", exit_task_switch},
     [EXIT_CPUID] = {"cpuid", exit_cpuid},
     [EXIT_GETSEC] = {"getsec", exit_undefined},
@@ -236,9 +236,8 @@ const char *arch_exit_name(unsigned reason)
 /* What need not be looked at on every exit. */
 __attribute__((noinline)) static void look_around(struct vcpu *vcpu)
 {
-    vcpu->until_look = EXITS_PER_TIME_CHECK;
+    vcpu->until_look = EXITS_PER_LOOK;
     bench_look(vcpu);
-    vm_check_deadline(vcpu->vm);
 }
 
 /*
@@ -266,29 +265,89 @@ static inline void end_exit(struct vcpu *vcpu)
     uint32_t now = keeps_guest_time(vcpu) ? (uint32_t)paging_end_exit(vcpu) : rdtsc_low();
 
     vcpu->host_ticks += now - vcpu->exited;
+    /* A timer is due: no time that is waited for is further away than half of what this tells. */
+    if (__builtin_expect((int32_t)(now - (uint32_t)vcpu->arch->wake_at) >= 0, false))
+        sched_attention(vcpu, ATTEND_EVENTS);
 }
 
-enum vm_end vmx_handle_exit(struct vcpu *vcpu)
+__attribute__((noinline)) static bool attend(struct vcpu *vcpu)
 {
-    uint32_t information = vmread32(VMCS_EXIT_REASON);
-    uint32_t reason = information & EXIT_REASON_BASIC;
+    vcpu_lock(vcpu);
+    vcpu->exited = rdtsc_low();
+    bool goes_on = vcpu_attend(vcpu);
+    end_exit(vcpu);
+    vcpu_unlock(vcpu);
+    return goes_on;
+}
 
-    if (reason >= EXIT_REASONS || !exits[reason].handle) {
-        vm_stop(vcpu->vm, "exit reason %u (%s), which nothing handles", reason,
-                reason < EXIT_REASONS && exits[reason].name ? exits[reason].name : "unknown");
-        return vcpu->vm->end;
+/*
+ * The guest is entered only when nothing was left to attend to after in_guest was set: whoever sets
+ * a bit then sees in_guest, and interrupts. The exchange is the fence that this needs (SDM 3A
+ * 8.2.3.4). Nobody waits for one that is alone in its VM, and a kick that comes after the look ends
+ * the visit at once.
+ */
+static inline bool may_enter(struct vcpu *vcpu, bool shared)
+{
+    if (shared)
+        __atomic_exchange_n(&vcpu->in_guest, 1, __ATOMIC_SEQ_CST);
+    return __builtin_expect(__atomic_load_n(&vcpu->attention, __ATOMIC_ACQUIRE) == 0, true);
+}
+
+__attribute__((noinline)) bool vmx_may_enter(struct vcpu *vcpu)
+{
+    while (!may_enter(vcpu, vcpu->shared)) {
+        __atomic_store_n(&vcpu->in_guest, 0, __ATOMIC_RELEASE);
+        if (!attend(vcpu))
+            return false;
+    }
+    return true;
+}
+
+/* An exit that nothing handles, or whose handler could not. */
+__attribute__((noinline)) static void stop_unhandled(struct vcpu *vcpu, uint32_t reason)
+{
+    const char *name = reason < EXIT_REASONS ? exits[reason].name : NULL;
+
+    vm_stop(vcpu->vm, "exit %u (%s), qualification 0x%llx: not handled", reason,
+            name ? name : "unknown", (unsigned long long)vmread(VMCS_EXIT_QUALIFICATION));
+}
+
+__attribute__((always_inline)) static inline void handle(struct vcpu *vcpu, uint32_t reason)
+{
+    exit_handler *handler = reason < EXIT_REASONS ? exits[reason].handle : NULL;
+
+    if (!handler) {
+        stop_unhandled(vcpu, reason);
+        return;
     }
     begin_exit(vcpu);
     vcpu->exits[reason]++;
     if (--vcpu->until_look == 0)
         look_around(vcpu);
-    if (!exits[reason].handle(vcpu))
-        vm_stop(vcpu->vm, "exit '%s', qualification 0x%llx: not handled", exits[reason].name,
-                (unsigned long long)vmread(VMCS_EXIT_QUALIFICATION));
+    if (!handler(vcpu))
+        stop_unhandled(vcpu, reason);
     end_exit(vcpu);
-    return vcpu->vm->end;
 }
-_Static_assert(VM_RUNNING == 0, "vmentry.S relies on it");
+
+/* The exit of a virtual processor that is not alone in its VM. */
+__attribute__((noinline)) static bool handle_shared_exit(struct vcpu *vcpu, uint32_t reason)
+{
+    __atomic_store_n(&vcpu->in_guest, 0, __ATOMIC_RELEASE);
+    lock_take(&vcpu->vm->lock);
+    handle(vcpu, reason);
+    lock_release(&vcpu->vm->lock);
+    return !vmx_may_enter(vcpu);
+}
+
+bool vmx_handle_exit(struct vcpu *vcpu)
+{
+    uint32_t reason = vmread32(VMCS_EXIT_REASON) & EXIT_REASON_BASIC;
+
+    if (__builtin_expect(vcpu->shared, false))
+        return handle_shared_exit(vcpu, reason);
+    handle(vcpu, reason);
+    return !may_enter(vcpu, false) && !vmx_may_enter(vcpu);
+}
 
 /* --- the dump --------------------------------------------------------------------------------- */
 
@@ -326,7 +385,7 @@ void arch_vcpu_dump(const struct vcpu *vcpu)
     console_printf(
         "rip %016llx rflags %08llx efer %04llx cr2 %016llx\n",
         (unsigned long long)vmread(VMCS_GUEST_RIP), (unsigned long long)vmread(VMCS_GUEST_RFLAGS),
-        (unsigned long long)vmread(VMCS_GUEST_EFER), (unsigned long long)vcpu->arch->context.cr2);
+        (unsigned long long)vmread(VMCS_GUEST_EFER), (unsigned long long)read_cr2());
     console_printf("cr0 %08llx cr3 %016llx cr4 %08llx\n",
                    (unsigned long long)vmread(VMCS_GUEST_CR0), (unsigned long long)guest_cr3(vcpu),
                    (unsigned long long)vmread(VMCS_GUEST_CR4));

@@ -48,6 +48,8 @@ static inline void exit_redeliver(void)
 /* exit_cpu.c */
 exit_handler exit_exception, exit_cpuid, exit_rdmsr, exit_wrmsr, exit_cr_access, exit_xsetbv,
     exit_invd, exit_undefined, exit_privileged;
+/* events.c */
+exit_handler exit_window;
 /* exit_io.c */
 exit_handler exit_io;
 /* exit_memory.c */
@@ -60,6 +62,8 @@ gva_t guest_linear(enum decode_mode mode, enum insn_segment segment, uint64_t of
 exit_handler exit_invlpg, exit_invpcid;
 
 /* exit_table.c */
+/* Pages that a VM needs for instructions that were decoded lately. */
+size_t exit_recent_pages(void);
 exit_handler exit_monitor_trap_flag;
 /* A store to a write-protected guest table. */
 bool exit_table_write(struct vcpu *vcpu, const struct cpt_access *a);

@@ -2,8 +2,10 @@
 /* Exits by the processor's own instructions: exceptions, CPUID, MSRs, control registers. */
 #include "arch/x86_64/exit.h"
 #include "arch/x86_64/guest_cpu.h"
+#include "arch/x86_64/panic.h"
 #include "hv/arch.h"
 #include "hv/console.h"
+#include "hv/sched.h"
 
 /* --- exceptions ------------------------------------------------------------------------------- */
 
@@ -50,6 +52,7 @@ bool exit_exception(struct vcpu *vcpu)
     uint32_t information = vmread32(VMCS_EXIT_INTERRUPTION);
 
     if ((information & INTERRUPTION_TYPE) == INTERRUPTION_NMI) {
+        panic_stop_if_asked(vmread(VMCS_GUEST_RIP));
         log_line("NMI while %s ran; ignored", vcpu->vm->settings->name);
         return true;
     }
@@ -77,8 +80,11 @@ bool exit_exception(struct vcpu *vcpu)
 bool exit_cpuid(struct vcpu *vcpu)
 {
     uint64_t *gpr = vcpu->gpr;
-    struct cpuid_regs r =
-        guest_cpuid((uint32_t)gpr[GPR_RAX], (uint32_t)gpr[GPR_RCX], vmread(VMCS_GUEST_CR4));
+    uint32_t leaf = (uint32_t)gpr[GPR_RAX], subleaf = (uint32_t)gpr[GPR_RCX];
+    struct cpuid_regs r = guest_cpuid(leaf, subleaf, vmread(VMCS_GUEST_CR4));
+
+    if (guest_cpuid_is_own(leaf))
+        r = guest_cpuid_processor(vcpu, leaf, subleaf, r);
 
     gpr[GPR_RAX] = r.eax;
     gpr[GPR_RBX] = r.ebx;
@@ -161,6 +167,7 @@ enum cr_access { CR_MOV_TO, CR_MOV_FROM, CR_CLTS, CR_LMSW };
 
 #define LMSW_BITS     (CR0_PE | CR0_MP | CR0_EM | CR0_TS)
 #define CR8_TPR       0xfull
+#define CR8_TPR_SHIFT 4
 #define PDPTE_P       BIT(0)
 #define PDPTE_PER_CR3 4
 #define PAE_CR3_MASK  0xffffffe0ull
@@ -315,19 +322,51 @@ static bool write_cr3_of_guest(struct vcpu *vcpu, uint64_t value)
     else
         vmwrite(VMCS_GUEST_CR3, value);
     if (!keeps && vmx.vpid)
-        invvpid(vmx.invvpid_cr3, vcpu->vm->arch->vpid);
+        invvpid(vmx.invvpid_cr3, vcpu->arch->vpid);
     exit_skip_instruction();
     return true;
 }
 
-/* The task priority; without interrupts it is only a value. */
+/* The task priority, SDM 3A 11.8.6. */
 static bool write_cr8_of_guest(struct vcpu *vcpu, uint64_t value)
 {
     if (value & ~CR8_TPR) {
         exit_inject(vcpu, VECTOR_GP, 0);
         return true;
     }
-    vcpu->arch->cr8 = value;
+    interrupts_set_tpr(&vcpu->vm->devices.interrupts, vcpu->index,
+                       (uint8_t)(value << CR8_TPR_SHIFT));
+    sched_attention(vcpu, ATTEND_EVENTS); /* what had to wait may be next */
+    exit_skip_instruction();
+    return true;
+}
+
+/* Bits of CR4 that MOV to CR4 may not set or clear as things are, SDM 2B. */
+static bool cr4_valid(uint64_t value, uint64_t cr3)
+{
+    uint64_t changed = value ^ vmread(VMCS_GUEST_CR4);
+    bool is_long = (vmread(VMCS_GUEST_EFER) & EFER_LMA) != 0;
+
+    if ((value & guest_cr4_owned()) || (is_long && !(value & CR4_PAE)))
+        return false;
+    return !(changed & value & CR4_PCIDE) || (is_long && ((cr3 & (PAGE_SIZE - 1)) == 0));
+}
+
+/*
+ * In SHADOW, where a change of these bits must be told (hv/paging/unsync.c). The guest pages in
+ * long mode there, so that neither PAE nor the PDPTEs change.
+ */
+static bool write_cr4_of_guest(struct vcpu *vcpu, uint64_t value)
+{
+    if (!cr4_valid(value, guest_cr3(vcpu))) {
+        exit_inject(vcpu, VECTOR_GP, 0);
+        return true;
+    }
+    vmwrite(VMCS_GUEST_CR4, value | CR4_VMXE);
+    vmwrite(VMCS_CR4_SHADOW, value);
+    cpt_invalidated(vcpu->vm->paging.cpt);
+    paging_registers_changed(vcpu, guest_cr3(vcpu));
+    vcpu_flush_tlb(vcpu);
     exit_skip_instruction();
     return true;
 }
@@ -340,10 +379,8 @@ static bool move_to_cr(struct vcpu *vcpu, unsigned number, uint64_t value)
     case 3:
         return write_cr3_of_guest(vcpu, value);
     case 4:
-        if (vcpu->arch->watches) { /* then it runs again */
-            paging_invalidated(vcpu);
-            return true;
-        }
+        if (vcpu->arch->watches)
+            return write_cr4_of_guest(vcpu, value);
         /* Else it exits only for a bit that we own, and those are not offered. */
         exit_inject(vcpu, VECTOR_GP, 0);
         return true;
@@ -361,7 +398,8 @@ static bool move_from_cr(struct vcpu *vcpu, unsigned number, unsigned to)
         write_register(vcpu, to, guest_cr3(vcpu));
         break;
     case 8:
-        write_register(vcpu, to, vcpu->arch->cr8);
+        write_register(vcpu, to,
+                       interrupts_tpr(&vcpu->vm->devices.interrupts, vcpu->index) >> CR8_TPR_SHIFT);
         break;
     default:
         return false;
@@ -411,7 +449,7 @@ static bool fast_cr3_load(struct vcpu *vcpu, uint64_t qualification)
         !(vmread32(VMCS_GUEST_CS_ACCESS) & ACCESS_L) || !paging_load_recent(vcpu, value))
         return false;
     if (vmx.vpid)
-        invvpid(vmx.invvpid_cr3, vcpu->vm->arch->vpid);
+        invvpid(vmx.invvpid_cr3, vcpu->arch->vpid);
     exit_skip_instruction();
     return true;
 }

@@ -2,7 +2,8 @@
 /*
  * EPT violations, and in SHADOW page faults with P = 1. Some are the compound page table's business
  * (traps, clean pages, write-protected tables); the rest are accesses to guest-physical memory
- * where nothing is: it reads as all ones and forgets what is written, as on a PC.
+ * where no RAM is: a device's registers (hv/dev/mmio.h), or nothing, which reads as all ones and
+ * forgets what is written, as on a PC.
  */
 #include "arch/x86_64/decode.h"
 #include "arch/x86_64/emulate.h"
@@ -82,6 +83,7 @@ static bool emulate_access(struct vcpu *vcpu, gpa_t at)
         vmwrite(VMCS_GUEST_RFLAGS, rflags);
         vmwrite(VMCS_GUEST_RSP, vcpu->gpr[GPR_RSP]);
         exit_skip_bytes(insn.length);
+        vm_check_devices(vcpu->vm);
         return true;
     case EMULATE_AGAIN: /* a round is done, and traps if TF is set */
         exit_skip_bytes(0);

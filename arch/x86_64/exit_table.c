@@ -14,6 +14,7 @@
 #include "arch/x86_64/emulate.h"
 #include "arch/x86_64/exit.h"
 #include "hv/arch.h"
+#include "hv/sched.h"
 
 #define PREFIX_OPERAND_SIZE 0x66 /* SDM 2A 2.1.1 */
 #define PREFIX_ADDRESS_SIZE 0x67
@@ -184,11 +185,21 @@ struct code {
 };
 _Static_assert(INSN_BYTES_MAX <= sizeof(((struct code *)0)->bytes), "an instruction fits");
 
-static struct recent {
+struct recent {
     struct code code;
     struct insn insn;
     bool plain; /* is_plain_store(insn) */
-} recent[RECENT];
+};
+
+/* A VM's, under its lock. */
+struct recent_code {
+    struct recent at[RECENT];
+};
+
+size_t exit_recent_pages(void)
+{
+    return align_up(sizeof(struct recent_code), PAGE_SIZE) >> PAGE_SHIFT;
+}
 
 /* MOV of 64 bits to [register + displacement], which most stores to tables are. */
 static bool is_plain_store(const struct insn *insn)
@@ -198,9 +209,9 @@ static bool is_plain_store(const struct insn *insn)
            insn->address_size == 8 && !(insn->source == INSN_REGISTER && insn->reg == GPR_RSP);
 }
 
-static struct recent *recent_at(uint64_t rip)
+static struct recent *recent_at(const struct vcpu *vcpu, uint64_t rip)
 {
-    return &recent[(rip ^ rip >> 6) % RECENT];
+    return &vcpu->vm->arch->recent->at[(rip ^ rip >> 6) % RECENT];
 }
 
 /* 16 bytes of code, of which the last is not of the instruction. */
@@ -213,9 +224,10 @@ static bool same_code(const struct recent *r, const uint8_t *bytes)
            (words[1] ^ r->code.words[1]) << 8 == 0;
 }
 
-static const struct insn *decode_recent(uint64_t rip, const struct code *code)
+static const struct insn *decode_recent(const struct vcpu *vcpu, uint64_t rip,
+                                        const struct code *code)
 {
-    struct recent *r = recent_at(rip);
+    struct recent *r = recent_at(vcpu, rip);
 
     if (r->code.words[0] == code->words[0] && r->code.words[1] == code->words[1] &&
         r->code.count == code->count)
@@ -294,6 +306,7 @@ static void begin_step(struct vcpu *vcpu, gpa_t at, gva_t address)
     if (step->active)
         return;
     step->active = true;
+    vcpu->vm->steps++;
     if (!vmx.monitor_trap_flag || !trap_flag_works) {
         uint64_t rflags = vmread(VMCS_GUEST_RFLAGS);
         step->trap_flag = (rflags & RFLAGS_TF) != 0;
@@ -318,6 +331,8 @@ void step_end(struct vcpu *vcpu)
                 vmread(VMCS_GUEST_PENDING_DEBUG) & ~(uint64_t)PENDING_DEBUG_BS);
     }
     *step = (struct step){.active = false};
+    vcpu->vm->steps--;
+    sched_attention(vcpu, ATTEND_EVENTS); /* what came meanwhile was not injected */
     paging_set_controls(vcpu);
     paging_follow(vcpu);
 }
@@ -409,7 +424,7 @@ __attribute__((noinline)) static bool write_at_large(struct vcpu *vcpu, const st
     }
     fetch(vcpu, rip, &code);
     if (!vcpu->arch->step.active)
-        insn = decode_recent(rip, &code);
+        insn = decode_recent(vcpu, rip, &code);
     if (insn)
         emulate_store(vcpu, a, insn, rip);
     else
@@ -424,7 +439,7 @@ __attribute__((noinline)) static bool write_at_large(struct vcpu *vcpu, const st
  */
 static bool plain_write(struct vcpu *vcpu, const struct cpt_access *a, uint64_t rip)
 {
-    const struct recent *r = recent_at(rip);
+    const struct recent *r = recent_at(vcpu, rip);
     const struct insn *insn = &r->insn;
     const uint8_t *bytes = cpt_guest_byte(vcpu->vm->paging.cpt, &vcpu->cpt, gva(rip));
 

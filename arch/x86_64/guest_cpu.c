@@ -5,18 +5,19 @@
 #include <string.h>
 
 #include "arch/x86_64/vcpu.h"
+#include "hv/arch.h"
 #include "hv/console.h"
 #include "hv/guest_abi.h"
 
 /* --- CPUID: what is offered, by register; all else reads 0 ------------------------------------ */
 
 /* SSE3, PCLMULQDQ, SSSE3, FMA, CX16, PCID, SSE4.1, SSE4.2, MOVBE, POPCNT, AES, XSAVE, OSXSAVE
- * (replaced), AVX, F16C, RDRAND */
+ * (replaced), AVX, F16C, RDRAND; x2APIC and TSC-deadline are ours, whatever the processor has */
 #define OFFER_1_ECX                                                                                \
     (BIT(0) | BIT(1) | BIT(9) | BIT(12) | BIT(13) | CPUID1_ECX_PCID | BIT(19) | BIT(20) |          \
      BIT(22) | BIT(23) | BIT(25) | CPUID1_ECX_XSAVE | BIT(28) | BIT(29) | BIT(30))
 /* FPU, VME, DE, PSE, TSC, MSR, PAE, CX8, SEP, PGE, CMOV, PAT, PSE-36, CLFLUSH, MMX, FXSR, SSE,
- * SSE2, SS */
+ * SSE2, SS; APIC (follows IA32_APIC_BASE) and MTRRs are ours */
 #define OFFER_1_EDX                                                                                \
     (BIT(0) | BIT(1) | BIT(2) | BIT(3) | BIT(4) | BIT(5) | BIT(6) | BIT(8) | BIT(11) | BIT(13) |   \
      BIT(15) | BIT(16) | BIT(17) | BIT(19) | BIT(23) | BIT(24) | BIT(25) | BIT(26) | BIT(27))
@@ -45,6 +46,8 @@
 #define XCR0_AVX512  (BIT(5) | BIT(6) | BIT(7))
 #define XCR0_PKRU    BIT(9)
 #define OFFER_XCR0   (XCR0_X87 | XCR0_SSE | XCR0_AVX | XCR0_AVX512 | XCR0_PKRU)
+#define XSAVE_ALIGNED   BIT(1) /* of ECX in a component's sub-leaf */
+#define XSAVE_ALIGNMENT 64u
 #define XSAVE_LEGACY 576u /* bytes of the XSAVE area before the first component of its own */
 /* LAHF in 64-bit mode, LZCNT, PREFETCHW */
 #define OFFER_EXT1_ECX (BIT(0) | BIT(5) | BIT(8))
@@ -53,10 +56,17 @@
     (BIT(11) | CPUID_EXT1_EDX_NX | CPUID_EXT1_EDX_1G | CPUID_EXT1_EDX_RDTSCP | BIT(29))
 #define OFFER_EXT7_EDX BIT(8) /* invariant TSC */
 
+#define CPUID1_ECX_DEADLINE   BIT(24)
+#define CPUID1_EDX_APIC       BIT(9)
+#define CPUID1_EDX_MTRR       BIT(12)
+#define CPUID1_EDX_HTT        BIT(28)
 #define CPUID1_EBX_APIC_ID    0xff000000u
+#define CPUID1_EBX_ID_SHIFT   24
+#define CPUID1_EBX_COUNT      16
 #define CPUID1_EBX_LOGICAL    0x00ff0000u
 #define CPUID4_EAX_SHARING    0xffffc000u /* processors that share the cache, cores in the package */
 #define LEAF_HIGHEST          0x16u
+#define HZ_PER_KHZ            1000u
 #define LEAF_EXT              0x80000000u
 #define LEAF_EXT_HIGHEST      0x80000008u
 #define PHYSICAL_BITS_DEFAULT 36u
@@ -69,6 +79,7 @@ static struct {
     uint32_t xsave_size; /* bytes, for all of xcr0 */
     unsigned physical_bits;
     bool has_1g_pages;
+    unsigned apic_ratio; /* TSC ticks to one of the guests' APIC timers, undivided */
 } real;
 
 uint64_t guest_xcr0_offered(void)
@@ -89,6 +100,24 @@ static uint32_t xsave_area_size(void)
     return size;
 }
 
+/* The XSAVE area's size in the compacted format for what the guest's XCR0 enables, SDM 1 13.4.3:
+ * computed, since not all emulators' leaf has it. */
+static uint32_t compacted_size(void)
+{
+    uint64_t enabled = read_xcr0() & real.xcr0;
+    uint32_t size = XSAVE_LEGACY;
+
+    for (uint32_t component = 2; component < 64; component++) {
+        if (!(enabled >> component & 1))
+            continue;
+        struct cpuid_regs r = cpuid(0xd, component);
+        if (r.ecx & XSAVE_ALIGNED)
+            size = (uint32_t)align_up(size, XSAVE_ALIGNMENT);
+        size += r.eax;
+    }
+    return size;
+}
+
 /* CPUID leaf 0xd, `r` as the processor gives it. EBX of sub-leaf 0 follows XCR0, which is the
  * guest's. */
 static struct cpuid_regs xsave_leaf(struct cpuid_regs r, uint32_t subleaf)
@@ -97,8 +126,18 @@ static struct cpuid_regs xsave_leaf(struct cpuid_regs r, uint32_t subleaf)
         return (struct cpuid_regs){
             .eax = (uint32_t)real.xcr0, .ebx = r.ebx, .ecx = real.xsave_size};
     if (subleaf == 1)
-        return (struct cpuid_regs){.eax = r.eax & OFFER_D1_EAX};
+        return (struct cpuid_regs){.eax = r.eax & OFFER_D1_EAX, .ebx = compacted_size()};
     return subleaf < 64 && (real.xcr0 >> subleaf & 1) ? r : (struct cpuid_regs){0};
+}
+
+/*
+ * TSC and core crystal clock: the TSC's frequency, exactly, without a calibration by the guest. The
+ * crystal is the APIC timer's clock, too (SDM 3A 11.5.4).
+ */
+static struct cpuid_regs crystal_leaf(void)
+{
+    return (struct cpuid_regs){
+        .eax = 1, .ebx = real.apic_ratio, .ecx = (uint32_t)(time_hz() / real.apic_ratio)};
 }
 
 /* OSXSAVE and OSPKE are left out: they follow the guest's CR4. */
@@ -106,18 +145,20 @@ static struct cpuid_regs basic_leaf(uint32_t leaf, uint32_t subleaf)
 {
     struct cpuid_regs r = cpuid(leaf, subleaf);
 
+    if (leaf == 0x15)
+        return crystal_leaf();
     if (leaf > real.highest_leaf) /* the processor would answer with its highest leaf */
         return (struct cpuid_regs){0};
     switch (leaf) {
     case 0x0:
-        if (r.eax > LEAF_HIGHEST)
-            r.eax = LEAF_HIGHEST;
+        r.eax = LEAF_HIGHEST;
         return r;
     case 0x1:
         r.ebx &= ~(CPUID1_EBX_APIC_ID | CPUID1_EBX_LOGICAL);
         r.ecx &= OFFER_1_ECX;
-        r.ecx |= (uint32_t)CPUID1_ECX_HYPERVISOR;
+        r.ecx |= (uint32_t)(CPUID1_ECX_HYPERVISOR | CPUID1_ECX_X2APIC | CPUID1_ECX_DEADLINE);
         r.edx &= OFFER_1_EDX;
+        r.edx |= (uint32_t)CPUID1_EDX_MTRR;
         return r;
     case 0x2: /* caches */
         return r;
@@ -134,7 +175,6 @@ static struct cpuid_regs basic_leaf(uint32_t leaf, uint32_t subleaf)
         return r;
     case 0xd:
         return xsave_leaf(r, subleaf);
-    case 0x15: /* TSC and core crystal clock */
     case 0x16: /* frequencies */
         return r;
     default: /* power, performance counters, topology, SGX, tracing: not offered */
@@ -175,12 +215,15 @@ static struct cpuid_regs hypervisor_leaf(uint32_t leaf)
     struct cpuid_regs r = {0};
 
     if (leaf == TF_CPUID_SIGNATURE) {
-        r.eax = TF_CPUID_ABI;
+        r.eax = TF_CPUID_TIMING;
         memcpy(&r.ebx, TF_SIGNATURE, 4);
         memcpy(&r.ecx, &TF_SIGNATURE[4], 4);
         memcpy(&r.edx, &TF_SIGNATURE[8], 4);
     } else if (leaf == TF_CPUID_ABI) {
         r.eax = TF_ABI_VERSION;
+    } else if (leaf == TF_CPUID_TIMING) {
+        r.eax = (uint32_t)(time_hz() / HZ_PER_KHZ);
+        r.ebx = (uint32_t)(time_hz() / real.apic_ratio / HZ_PER_KHZ);
     }
     return r;
 }
@@ -194,8 +237,17 @@ static bool has_subleaves(uint32_t leaf)
     return leaf == 0x4 || leaf == 0x7 || leaf == 0xb || leaf == 0xd;
 }
 
+/* About 25 MHz, as crystals have it, so that the APIC timers' 32 bits last for minutes. */
+#define CRYSTAL_HZ 25000000u
+
+unsigned arch_apic_ratio(void)
+{
+    return real.apic_ratio;
+}
+
 void guest_cpu_init(void)
 {
+    real.apic_ratio = (unsigned)max_u64(time_hz() / CRYSTAL_HZ, 1);
     real.highest_leaf = cpuid(0, 0).eax;
     if (cpuid(1, 0).ecx & CPUID1_ECX_XSAVE)
         real.xcr0 = cpuid(0xd, 0).eax & OFFER_XCR0;
@@ -230,6 +282,64 @@ struct cpuid_regs guest_cpuid(uint32_t leaf, uint32_t subleaf, uint64_t cr4)
     if (leaf >= TF_CPUID_SIGNATURE && leaf < LEAF_EXT)
         return hypervisor_leaf(leaf);
     return (struct cpuid_regs){0};
+}
+
+/* The level below which the APIC id counts processors of one package, CPUID leaf 0xb. */
+static unsigned id_bits(unsigned processors)
+{
+    unsigned bits = 0;
+
+    while (1u << bits < processors)
+        bits++;
+    return bits;
+}
+
+#define TOPOLOGY_SMT  (1u << 8) /* level types of leaf 0xb, ECX 15:8 */
+#define TOPOLOGY_CORE (2u << 8)
+
+/* One package of cores without hyper-threads, SDM 3A 9.9. */
+static struct cpuid_regs topology_leaf(const struct vcpu *vcpu, uint32_t subleaf)
+{
+    unsigned count = vcpu->vm->vcpu_count;
+    struct cpuid_regs r = {.ecx = subleaf & 0xff, .edx = vcpu->index};
+
+    if (subleaf == 0) {
+        r.ebx = 1;
+        r.ecx |= TOPOLOGY_SMT;
+    } else if (subleaf == 1) {
+        r.eax = id_bits(count);
+        r.ebx = count;
+        r.ecx |= TOPOLOGY_CORE;
+    }
+    return r;
+}
+
+#define CPUID4_CORES_SHIFT 26
+
+struct cpuid_regs guest_cpuid_processor(const struct vcpu *vcpu, uint32_t leaf, uint32_t subleaf,
+                                        struct cpuid_regs r)
+{
+    unsigned count = vcpu->vm->vcpu_count;
+    uint64_t base = 0;
+
+    switch (leaf) {
+    case 0x1:
+        r.ebx |= vcpu->index << CPUID1_EBX_ID_SHIFT;
+        if (count > 1) {
+            r.ebx |= count << CPUID1_EBX_COUNT;
+            r.edx |= (uint32_t)CPUID1_EDX_HTT;
+        }
+        (void)interrupts_read_msr(&vcpu->vm->devices.interrupts, vcpu->index, MSR_APIC_BASE, &base);
+        if (base & APIC_BASE_ENABLE)
+            r.edx |= (uint32_t)CPUID1_EDX_APIC;
+        return r;
+    case 0x4:
+        if (r.eax != 0) /* there is such a cache */
+            r.eax |= ((1u << id_bits(count)) - 1) << CPUID4_CORES_SHIFT;
+        return r;
+    default:
+        return topology_leaf(vcpu, subleaf);
+    }
 }
 
 unsigned guest_physical_bits(void)
@@ -318,11 +428,108 @@ static void log_unknown_msr(struct vcpu *vcpu, const char *instruction, uint32_t
         log_line("%s: further MSRs that there are not go without a line", name);
 }
 
+/* --- MTRRs, SDM 3A 12.11 ----------------------------------------------------------------------- */
+
+#define MSR_MTRR_BASE0    0x200u /* base and mask of the variable ranges, in turn */
+#define MTRRCAP_FIXED     BIT(8)
+#define MTRRCAP_WC        BIT(10)
+#define DEF_TYPE_FIXED    BIT(10)
+#define DEF_TYPE_ENABLE   BIT(11)
+#define DEF_TYPE_BITS     (DEF_TYPE_ENABLE | DEF_TYPE_FIXED | 0xff)
+#define MASK_VALID        BIT(11)
+#define TYPE_UC           0u
+#define TYPE_WB           6u
+#define TYPE_OF_RANGE     0xffull
+#define FIXED_ALL_WB      0x0606060606060606ull
+#define DEVICES_FROM      GIB(3) /* one GiB of device space below 4 GiB */
+
+static const uint32_t fixed_mtrrs[MTRR_FIXED] = {
+    0x250, 0x258, 0x259, 0x268, 0x269, 0x26a, 0x26b, 0x26c, 0x26d, 0x26e, 0x26f,
+};
+
+static uint64_t physical_mask(void)
+{
+    return BIT(guest_physical_bits()) - 1;
+}
+
+void guest_mtrrs_init(struct guest_mtrrs *mtrrs)
+{
+    mtrrs->def_type = DEF_TYPE_ENABLE | DEF_TYPE_FIXED | TYPE_WB;
+    for (unsigned i = 0; i < MTRR_FIXED; i++)
+        mtrrs->fixed[i] = FIXED_ALL_WB;
+    mtrrs->base[0] = DEVICES_FROM | TYPE_UC;
+    mtrrs->mask[0] = (~(PAGE_SIZE_1G - 1) & physical_mask()) | MASK_VALID;
+}
+
+/* The register's place; NULL if it is none. */
+static uint64_t *mtrr_at(struct guest_mtrrs *mtrrs, uint32_t msr)
+{
+    uint32_t n = msr - MSR_MTRR_BASE0;
+
+    if (n < 2 * MTRR_VARIABLE)
+        return n % 2 == 0 ? &mtrrs->base[n / 2] : &mtrrs->mask[n / 2];
+    if (msr == MSR_MTRR_DEF_TYPE)
+        return &mtrrs->def_type;
+    for (unsigned i = 0; i < MTRR_FIXED; i++) {
+        if (fixed_mtrrs[i] == msr)
+            return &mtrrs->fixed[i];
+    }
+    return NULL;
+}
+
+static bool read_mtrr(struct guest_mtrrs *mtrrs, uint32_t msr, uint64_t *value)
+{
+    if (msr == MSR_MTRRCAP) {
+        *value = MTRRCAP_WC | MTRRCAP_FIXED | MTRR_VARIABLE;
+        return true;
+    }
+    const uint64_t *at = mtrr_at(mtrrs, msr);
+    if (at)
+        *value = *at;
+    return at != NULL;
+}
+
+/* UC, WC, WT, WP, WB; SDM 3A table 12-8 */
+static bool is_memory_type(uint64_t type)
+{
+    return type == TYPE_UC || type == 1 || type == 4 || type == 5 || type == TYPE_WB;
+}
+
+static bool write_mtrr(struct guest_mtrrs *mtrrs, uint32_t msr, uint64_t value)
+{
+    uint64_t *at = mtrr_at(mtrrs, msr);
+    uint32_t n = msr - MSR_MTRR_BASE0;
+    bool valid = true;
+
+    if (!at)
+        return false;
+    if (n < 2 * MTRR_VARIABLE && n % 2 == 0)
+        valid = is_memory_type(value & TYPE_OF_RANGE) &&
+                !(value & ~(physical_mask() & ~(PAGE_SIZE - 1)) & ~TYPE_OF_RANGE);
+    else if (n < 2 * MTRR_VARIABLE)
+        valid = !(value & ~((physical_mask() & ~(PAGE_SIZE - 1)) | MASK_VALID));
+    else if (msr == MSR_MTRR_DEF_TYPE)
+        valid = is_memory_type(value & TYPE_OF_RANGE) && !(value & ~DEF_TYPE_BITS);
+    else
+        for (unsigned i = 0; i < 8; i++)
+            valid = valid && is_memory_type(value >> 8 * i & TYPE_OF_RANGE);
+    if (valid)
+        *at = value;
+    return valid;
+}
+
 bool guest_read_msr(struct vcpu *vcpu, uint32_t msr, uint64_t *value)
 {
+    if (interrupts_has_msr(msr)) {
+        if (!interrupts_read_msr(&vcpu->vm->devices.interrupts, vcpu->index, msr, value))
+            return false;
+        if (msr == MSR_TSC_DEADLINE && *value != 0)
+            *value += (uint64_t)vcpu->tsc_adjust;
+        return true;
+    }
     switch (msr) {
     case MSR_TSC:
-        *value = rdtsc();
+        *value = vm_time(vcpu->vm) + (uint64_t)vcpu->tsc_adjust;
         return true;
     case MSR_EFER:
         *value = vmread(VMCS_GUEST_EFER);
@@ -337,6 +544,8 @@ bool guest_read_msr(struct vcpu *vcpu, uint32_t msr, uint64_t *value)
         *value = MISC_ENABLE_FAST_STRINGS | MISC_ENABLE_NO_BTS | MISC_ENABLE_NO_PEBS;
         return true;
     default:
+        if (read_mtrr(&vcpu->arch->mtrrs, msr, value))
+            return true;
         log_unknown_msr(vcpu, "RDMSR of", msr);
         return false;
     }
@@ -356,7 +565,17 @@ static bool write_efer(uint64_t value)
 
 bool guest_write_msr(struct vcpu *vcpu, uint32_t msr, uint64_t value)
 {
+    if (interrupts_has_msr(msr)) {
+        /* The devices' time is the VM's. */
+        if (msr == MSR_TSC_DEADLINE && value != 0)
+            value = max_u64(value - (uint64_t)vcpu->tsc_adjust, 1);
+        return interrupts_write_msr(&vcpu->vm->devices.interrupts, vcpu->index, msr, value);
+    }
     switch (msr) {
+    case MSR_TSC:
+        vcpu->tsc_adjust = (int64_t)(value - vm_time(vcpu->vm));
+        vcpu_set_tsc_offset(vcpu);
+        return true;
     case MSR_EFER:
         if (!write_efer(value))
             return false;
@@ -371,6 +590,8 @@ bool guest_write_msr(struct vcpu *vcpu, uint32_t msr, uint64_t value)
     case MSR_DEBUGCTL:
         return value == 0;
     default:
+        if (write_mtrr(&vcpu->arch->mtrrs, msr, value))
+            return true;
         log_unknown_msr(vcpu, "WRMSR to", msr);
         return false;
     }

@@ -10,11 +10,25 @@
 #include "arch/x86_64/cpu.h"
 #include "hv/vm.h"
 
-/* Read what the real processor has; after vmx_init, before everything below. */
+/* Read what the real processor has; after vmx_init and the clock, before everything below. */
 void guest_cpu_init(void);
 
 /* CPUID as the guest sees it, given its CR4 (OSXSAVE, OSPKE follow it). */
 struct cpuid_regs guest_cpuid(uint32_t leaf, uint32_t subleaf, uint64_t cr4);
+
+/* Leaves that tell what is the virtual processor's own, its APIC id, topology and whether its APIC
+ * is on; and such a leaf, `r` being what guest_cpuid has. */
+static inline bool guest_cpuid_is_own(uint32_t leaf)
+{
+    return leaf == 0x1 || leaf == 0x4 || leaf == 0xb;
+}
+struct cpuid_regs guest_cpuid_processor(const struct vcpu *vcpu, uint32_t leaf, uint32_t subleaf,
+                                        struct cpuid_regs r);
+
+/* Memory-type range registers as firmware leaves them: write-back, but for the device space below
+ * 4 GiB. */
+struct guest_mtrrs;
+void guest_mtrrs_init(struct guest_mtrrs *mtrrs);
 
 /* MAXPHYADDR as the guest's CPUID has it. */
 unsigned guest_physical_bits(void);

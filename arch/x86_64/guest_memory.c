@@ -7,6 +7,7 @@
 #include "arch/x86_64/guest_cpu.h"
 #include "arch/x86_64/vcpu.h"
 #include "hv/arch.h"
+#include "hv/dev/mmio.h"
 
 #define CANONICAL_SHIFT 47 /* bits 63:47 are equal with 4-level paging, SDM 1 3.3.7.1 */
 
@@ -109,17 +110,35 @@ unsigned guest_access_rights(void)
 
 enum direction { FROM_GUEST, TO_GUEST };
 
+/* A device's registers, or where nothing is: that reads as all ones and forgets what is written. */
+static void copy_device(const struct vcpu *vcpu, gpa_t at, uint8_t *buffer, uint64_t len,
+                        enum direction direction)
+{
+    struct vm_devices *devices = &vcpu->vm->devices;
+    uint64_t value = ~0ull;
+    bool one_access = len <= sizeof(value) && (len & (len - 1)) == 0;
+
+    if (direction == TO_GUEST && one_access) {
+        memcpy(&value, buffer, len);
+        (void)mmio_write(devices, vcpu->index, at, (unsigned)len, value);
+    } else if (direction == FROM_GUEST) {
+        memset(buffer, 0xff, len);
+        if (one_access && mmio_read(devices, vcpu->index, at, (unsigned)len, &value))
+            memcpy(buffer, &value, len);
+    }
+}
+
 /* One piece within a page. */
 static void copy_physical(const struct vcpu *vcpu, gpa_t at, uint8_t *buffer, uint64_t len,
                           enum direction direction)
 {
     void *ram = guest_ram_at(&vcpu->vm->ram, at, len);
 
-    if (direction == FROM_GUEST && ram)
+    if (!ram) {
+        copy_device(vcpu, at, buffer, len, direction);
+    } else if (direction == FROM_GUEST) {
         memcpy(buffer, ram, len);
-    else if (direction == FROM_GUEST)
-        memset(buffer, 0xff, len);
-    else if (ram) {
+    } else {
         memcpy(ram, buffer, len);
         if (vcpu->vm->paging.cpt) /* it may be a shadowed table */
             cpt_written(vcpu->vm->paging.cpt, at, (unsigned)len);

@@ -6,6 +6,7 @@
 
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/descriptors.h"
+#include "arch/x86_64/processor.h"
 #include "hv/arch.h"
 #include "hv/console.h"
 #include "hv/memory.h"
@@ -43,6 +44,9 @@ static const struct ptab_format host_format = {.present = PTE_P, .table = PTE_P 
 extern char image_start[], text_start[], text_end[], rodata_start[], rodata_end[], data_start[],
     data_end[], image_end[];
 
+/* For the tables and for what of the windows is taken. Look-ups need none: nothing that is mapped
+ * ever changes under them. */
+static struct lock map_lock;
 static struct ptab host_tables;
 static uint64_t direct_base; /* 0 while the loader's tables are in use */
 static uint64_t next_stack = STACKS_BASE;
@@ -60,6 +64,7 @@ hpa_t host_hpa(const void *in_direct_map)
     return hpa((uint64_t)in_direct_map - direct_base);
 }
 
+/* With the lock, once there are other processors. */
 static void map(uint64_t from, uint64_t size, hpa_t to, uint64_t attributes)
 {
     if (!ptab_map(&host_tables, from, size, to, attributes))
@@ -78,16 +83,49 @@ static bool add_free(uint64_t from, uint64_t to)
     return from >= to || frames_add(&host_frames, hpa(from), to - from);
 }
 
-/* Without the part for native guests. */
+/* Where other processors start: a start-up IPI holds 8 bits of page number, of which a0h to bfh
+ * are reserved (SDM 3A 11.6.1); the first page is the real mode's own. */
+#define LOW_FROM  PAGE_SIZE
+#define LOW_TO    KIB(640)
+#define LOW_BYTES (2 * PAGE_SIZE)
+
+static hpa_t low_pages;
+
+/* The highest: firmware is known to write to the lowest 64 KiB when it should not. */
+static void choose_low_pages(void)
+{
+    low_pages = HPA_NONE;
+    for (uint64_t i = 0; i < range_count; i++) {
+        uint64_t from = max_u64(ranges[i].base, LOW_FROM);
+        uint64_t to = min_u64(ranges[i].base + ranges[i].pages * PAGE_SIZE, LOW_TO);
+        if (ranges[i].type == HANDOFF_FREE && from + LOW_BYTES <= to)
+            low_pages = hpa(to - LOW_BYTES);
+    }
+}
+
+hpa_t memory_low_pages(void)
+{
+    return low_pages;
+}
+
+/* Without what lies in [from_kept, to_kept). */
+static bool add_around(uint64_t from, uint64_t to, uint64_t from_kept, uint64_t to_kept)
+{
+    bool all = add_free(from, min_u64(to, from_kept));
+
+    return add_free(max_u64(from, to_kept), to) && all;
+}
+
+/* The area for native guests lies above the low pages: a range that holds both is parted first. */
 static bool add_range(uint64_t from, uint64_t to)
 {
     uint64_t first = max_u64(from, NATIVE_FROM), last = min_u64(to, NATIVE_TO);
 
-    if (first >= last)
-        return add_free(from, to);
-    native_free += last - first;
-    bool all = add_free(from, first);
-    return add_free(last, to) && all;
+    if (first < last)
+        native_free += last - first;
+    uint64_t kept = hpa_is_none(low_pages) ? LOW_TO : low_pages.v;
+    bool all = add_around(min_u64(from, LOW_TO), min_u64(to, LOW_TO), kept, kept + LOW_BYTES);
+    return add_around(max_u64(from, LOW_TO), max_u64(to, LOW_TO), NATIVE_FROM, NATIVE_TO) && all;
 }
 
 bool arch_native_area(hpa_t *from, hpa_t *to)
@@ -104,6 +142,7 @@ static void collect_free_memory(const struct handoff *handoff)
     frames_init(&host_frames);
     ranges = (const void *)handoff->ranges;
     range_count = handoff->range_count;
+    choose_low_pages();
     for (uint64_t i = 0; i < range_count; i++) {
         uint64_t bytes = ranges[i].pages * PAGE_SIZE;
         if (ranges[i].type == HANDOFF_FREE && !add_range(ranges[i].base, ranges[i].base + bytes))
@@ -168,7 +207,7 @@ void memory_init(const struct handoff *handoff)
     direct_base = DIRECT_MAP;
     ranges = host_ptr(hpa(handoff->ranges));
     for (unsigned slot = 1; slot <= IST_COUNT; slot++)
-        descriptors_set_stack(slot, memory_new_stack());
+        descriptors_set_stack(&this_processor()->descriptors, slot, memory_new_stack());
 }
 
 /* SDM 3A 4.6: the hypervisor has no user pages, so neither ever has to give way. */
@@ -189,20 +228,43 @@ uint64_t memory_new_stack(void)
     if (hpa_is_none(frames))
         panic("no memory for a stack");
     memset(host_ptr(frames), 0, STACK_SIZE);
+    lock_take(&map_lock);
     uint64_t bottom = next_stack + PAGE_SIZE; /* the guard page */
+    uint64_t top = bottom + STACK_SIZE;
     map(bottom, STACK_SIZE, frames, MAP_DATA);
-    next_stack = bottom + STACK_SIZE;
-    return next_stack;
+    __atomic_store_n(&next_stack, top, __ATOMIC_RELEASE);
+    lock_release(&map_lock);
+    return top;
 }
 
 void memory_map_identity(hpa_t frame)
 {
+    lock_take(&map_lock);
     map(frame.v, PAGE_SIZE, frame, MAP_TEXT);
+    lock_release(&map_lock);
+}
+
+void memory_unmap_identity(hpa_t frame)
+{
+    lock_take(&map_lock);
+    if (!ptab_unmap(&host_tables, frame.v, PAGE_SIZE))
+        panic("no memory for the hypervisor's page tables");
+    lock_release(&map_lock);
+    invlpg((const void *)frame.v);
+}
+
+/* CR3, CR0 and EFER.NXE are right already. The change of PGE empties the TLB, SDM 3A 4.10.4.1. */
+void memory_enter(uint64_t cr4)
+{
+    wrmsr(MSR_PAT, HOST_PAT);
+    write_cr4(cr4 & ~CR4_PGE);
+    write_cr4(cr4);
 }
 
 bool memory_is_stack(uint64_t at, uint64_t len)
 {
-    if (at < STACKS_BASE || at >= next_stack || !is_aligned(at, sizeof(uint64_t)))
+    if (at < STACKS_BASE || at >= __atomic_load_n(&next_stack, __ATOMIC_ACQUIRE) ||
+        !is_aligned(at, sizeof(uint64_t)))
         return false;
     return ptab_lookup(&host_tables, at).present && ptab_lookup(&host_tables, at + len - 1).present;
 }
@@ -222,11 +284,14 @@ static void *map_window(hpa_t at, uint64_t size, uint64_t attributes)
 {
     uint64_t first = align_down(at.v, PAGE_SIZE);
     uint64_t bytes = align_up(at.v + size, PAGE_SIZE) - first;
+
+    lock_take(&map_lock);
     /* Keep the alignment within 2 MiB, so that large windows get large pages. */
     uint64_t window = align_up(next_device, PAGE_SIZE_2M) + first % PAGE_SIZE_2M;
 
     map(window, bytes, hpa(first), attributes);
     next_device = window + bytes;
+    lock_release(&map_lock);
     return (void *)(window + (at.v - first));
 }
 

@@ -31,8 +31,19 @@ void memory_protect(bool want_smep, bool want_smap);
  */
 uint64_t memory_new_stack(void);
 
-/* Map a frame where its physical address is, too: executable and read-only, for good. */
+/* Map a frame where its physical address is, too: executable and read-only. */
 void memory_map_identity(hpa_t frame);
+
+/* Take that back. Other processors that may have used it owe themselves an invalidation. */
+void memory_unmap_identity(hpa_t frame);
+
+/* Two pages in a row below 1 MiB that memory_init has kept, where a start-up IPI can lead; HPA_NONE
+ * if the firmware left none. */
+hpa_t memory_low_pages(void);
+
+/* On a processor that has come into the hypervisor's tables: memory types and control registers as
+ * the boot processor has them. */
+void memory_enter(uint64_t cr4);
 
 /* Whether [at, at + len) lies on a stack of ours. */
 bool memory_is_stack(uint64_t at, uint64_t len);

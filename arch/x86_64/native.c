@@ -10,10 +10,10 @@
  */
 #include <string.h>
 
-#include "arch/x86_64/descriptors.h"
 #include "arch/x86_64/guest_cpu.h"
 #include "arch/x86_64/memory.h"
 #include "arch/x86_64/pmu.h"
+#include "arch/x86_64/processor.h"
 #include "arch/x86_64/vcpu.h"
 #include "hv/arch.h"
 #include "hv/dev/pio.h"
@@ -38,6 +38,7 @@ struct native_page {
     uint64_t guest_tr __attribute__((aligned(8)));
     uint64_t guest_rip, guest_rdi;
     uint64_t call_number, call_arg[3], call_result;
+    uint64_t host_gs, guest_gs;
 };
 _Static_assert(offsetof(struct native_page, host_gdtr) == 0x20 &&
                    offsetof(struct native_page, host_idtr) == 0x30 &&
@@ -47,7 +48,8 @@ _Static_assert(offsetof(struct native_page, host_gdtr) == 0x20 &&
                    offsetof(struct native_page, guest_idtr) == 0x88 &&
                    offsetof(struct native_page, guest_tr) == 0x98 &&
                    offsetof(struct native_page, call_number) == 0xb0 &&
-                   offsetof(struct native_page, call_result) == 0xd0,
+                   offsetof(struct native_page, call_result) == 0xd0 &&
+                   offsetof(struct native_page, guest_gs) == 0xe0,
                "native_gate.S has these offsets");
 
 /* native_gate.S */
@@ -102,9 +104,10 @@ static void set_host_part(struct vm *vm)
     page->host_cr0 = read_cr0();
     page->host_cr3 = read_cr3();
     page->host_cr4 = read_cr4();
-    page->host_tss = descriptors_gdt_base() + SELECTOR_TSS;
+    page->host_tss = (uint64_t)this_processor()->descriptors.gdt + SELECTOR_TSS;
+    page->host_gs = (uint64_t)this_processor();
     page->host_call = native_call;
-    page->host_context = &vm->vcpu;
+    page->host_context = &vm->vcpu[0];
 }
 
 /* The entry state of hv/guest_abi.h. */
@@ -115,6 +118,7 @@ static void set_guest_part(const struct entry_state *entry)
     page->guest_cr4 = CR4_PAE;
     page->guest_gdtr = (struct table_register){(uint16_t)entry->gdt_limit, entry->gdt_base};
     page->guest_idtr = (struct table_register){0, 0};
+    page->guest_gs = 0;
     page->guest_tr = SELECTOR_TSS;
     page->guest_rip = entry->rip.v;
     page->guest_rdi = entry->rdi;

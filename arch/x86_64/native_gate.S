@@ -32,7 +32,10 @@
 #define CALL_ARG1    0xc0
 #define CALL_ARG2    0xc8
 #define CALL_RESULT  0xd0
+#define HOST_GS      0xd8       /* GS base: the hypervisor's leads to its struct processor */
+#define GUEST_GS     0xe0
 
+#define MSR_GS_BASE   0xc0000101
 #define CR3_PCID      0xfff
 #define TSS_BUSY_BYTE 5
 #define TSS_BUSY      2
@@ -68,6 +71,13 @@
         movl    %eax, %es
         .endm
 
+        .macro  load_gs_base from       /* RBX: the page; after the selectors */
+        movl    $MSR_GS_BASE, %ecx
+        movl    \from(%rbx), %eax
+        movl    \from+4(%rbx), %edx
+        wrmsr
+        .endm
+
         .section .text
         .balign 4096
         .globl  native_page_start, native_page_end, native_enter, native_call_gate
@@ -95,6 +105,7 @@ to_guest:                       /* RBX: the page */
         lidt    GUEST_IDTR(%rbx)
         movq    GUEST_RSP(%rbx), %rsp
         load_selectors
+        load_gs_base GUEST_GS
         movq    GUEST_TR(%rbx), %rax
         testq   %rax, %rax
         jz      1f
@@ -139,6 +150,10 @@ native_call_gate:
         movq    %rax, GUEST_CR3(%rbx)
         movq    %cr4, %rax
         movq    %rax, GUEST_CR4(%rbx)
+        movl    $MSR_GS_BASE, %ecx
+        rdmsr
+        movl    %eax, GUEST_GS(%rbx)
+        movl    %edx, GUEST_GS+4(%rbx)
         movq    HOST_CR0(%rbx), %rax
         movq    %rax, %cr0
         movq    HOST_CR4(%rbx), %rax
@@ -149,6 +164,7 @@ native_call_gate:
         lidt    HOST_IDTR(%rbx)
         movq    HOST_RSP(%rbx), %rsp
         load_selectors
+        load_gs_base HOST_GS
         movq    HOST_TSS(%rbx), %rax
         andb    $~TSS_BUSY, TSS_BUSY_BYTE(%rax)
         movl    $SELECTOR_TSS, %eax

@@ -14,7 +14,6 @@
  * (SDM 3C 26.1.3), and paging_catch_up notices afterwards.
  */
 #include "arch/x86_64/guest_cpu.h"
-#include "arch/x86_64/timer.h"
 #include "arch/x86_64/vcpu.h"
 #include "hv/arch.h"
 #include "hv/guest_paging.h"
@@ -28,14 +27,9 @@ static bool host_protect(void *context, gpa_t page, bool protect)
     return ept_protect(context, page, protect);
 }
 
-/* INVEPT for what is cached with EPT, INVVPID for what is without (SDM 3C 28.4.2). One processor
- * runs the VM, and is here. */
 static void host_invalidate(void *context)
 {
-    struct vm *vm = context;
-
-    ept_invalidate(vm);
-    vcpu_flush_tlb(&vm->vcpu);
+    vm_invalidate(context);
 }
 
 static unsigned host_ept_references(void *context, gpa_t at)
@@ -94,17 +88,22 @@ static uint32_t wanted_proc(const struct vcpu *vcpu)
         proc |= PROC_MONITOR_TRAP_FLAG;
     if (arch->watches)
         proc |= PROC_INVLPG;
+    if (arch->interrupt_window)
+        proc |= PROC_INTERRUPT_WINDOW;
+    if (arch->nmi_window)
+        proc |= PROC_NMI_WINDOW;
     return proc;
 }
 
 /* Bits of CR4 whose change invalidates, SDM 3A 4.10.4.1. */
 #define CR4_INVALIDATING (CR4_PSE | CR4_PAE | CR4_PGE | CR4_PCIDE | CR4_SMEP)
 
-/* Whether the guest's invalidations must exit. */
+/* Whether the guest's invalidations must exit. Another virtual processor may let a table go out of
+ * sync at any time: one that is not alone always tells. */
 static void watch_invalidations(struct vcpu *vcpu)
 {
     const struct cpt_head *head = cpt_head(vcpu->vm->paging.cpt);
-    bool wanted = vcpu->arch->state == CPT_SHADOW && head->unsync > 0;
+    bool wanted = vcpu->arch->state == CPT_SHADOW && (head->unsync > 0 || vcpu->shared);
     uint64_t owned = guest_cr4_owned();
 
     if (wanted == vcpu->arch->watches)
@@ -202,6 +201,33 @@ static void sample(struct vcpu *vcpu)
     bench_sample(vcpu);
 }
 
+/* --- slices ----------------------------------------------------------------------------------- */
+
+/*
+ * Several virtual processors have a clock each, of the time that their guest ran. One that slept
+ * goes on with the clock of the furthest, so that intervals end for all at about the same time.
+ */
+void paging_begin_slice(struct vcpu *vcpu)
+{
+    struct arch_vcpu *arch = vcpu->arch;
+
+    if (!vcpu->vm->paging.cpt)
+        return;
+    arch->guest_ticks = max_u64(arch->guest_ticks, vcpu->vm->paging.trace.time);
+    arch->entered = time_now();
+    vcpu->cpt.since = arch->guest_ticks;
+}
+
+void paging_end_slice(struct vcpu *vcpu)
+{
+    struct cpt_cpu *cpu = &vcpu->cpt;
+
+    if (!vcpu->vm->paging.cpt)
+        return;
+    cpu->recent[cpu->running].ran += vcpu->arch->guest_ticks - cpu->since;
+    cpu->since = vcpu->arch->guest_ticks;
+}
+
 /* --- following -------------------------------------------------------------------------------- */
 
 static void load_root(struct vcpu *vcpu)
@@ -245,9 +271,8 @@ void paging_follow_now(struct vcpu *vcpu)
     uint64_t next_look = cpt_head(c)->next_look;
 
     if (next_look != vcpu->arch->next_look) {
-        uint64_t now = vcpu->arch->guest_ticks;
         vcpu->arch->next_look = next_look;
-        timer_set(next_look > now ? next_look - now : 0);
+        arch_vcpu_arm(vcpu, vcpu->arch->wake_at); /* or sooner, for this */
     }
     if (cpt_refresh(c, &vcpu->cpt) || cpt_stats(c)->root_changes != vcpu->arch->root_changes)
         apply(vcpu);
@@ -275,11 +300,10 @@ static void end_interval(struct vcpu *vcpu)
 
 void paging_tick(struct vcpu *vcpu)
 {
-    if (vcpu->arch->step.active) /* the page that is open must not change its handling */
+    if (vcpu->vm->steps > 0) /* the page that is open must not change its handling */
         return;
     paging_catch_up(vcpu);
     end_interval(vcpu);
-    vm_check_keys(vcpu->vm); /* where exits are so many that the timer never fires */
     if (vcpu->vm->settings->stress > 0) {
         cpt_stress(vcpu->vm->paging.cpt);
         paging_follow_now(vcpu);

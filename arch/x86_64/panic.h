@@ -9,6 +9,9 @@
 /* How the machine ends after a panic; until this is called it stays as it is. */
 void panic_set_end(enum at_end how);
 
+/* For every NMI: if another processor panics, this one stops here, where `rip` is, for good. */
+void panic_stop_if_asked(uint64_t rip);
+
 /* A panic with the registers of an exception. */
 __attribute__((noreturn, format(printf, 2, 3))) void
 panic_with_frame(const struct trap_frame *frame, const char *format, ...);

@@ -2,6 +2,8 @@
 /* See pmu.h. */
 #include "arch/x86_64/pmu.h"
 
+#include <string.h>
+
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/vmx.h"
 #include "hv/arch.h"
@@ -12,6 +14,7 @@
 #define PROVOKE_ROUNDS 64u
 
 static struct pmu pmu;
+static struct pmu_leaf chosen_by; /* leaf 0xa of the boot processor */
 
 /* --- the processor ---------------------------------------------------------------------------- */
 
@@ -144,6 +147,7 @@ static void init(void)
         (void)why_set(&pmu.why, "no memory");
         return;
     }
+    chosen_by = leaf(0xa);
     pmu_init(&pmu, &cpuid, &machine);
     host_pages_free(machine.context, 1);
     machine.context = NULL;
@@ -151,6 +155,19 @@ static void init(void)
         pmu.count = 0;
         (void)why_set(&pmu.why, "no memory");
     }
+}
+
+/* The cores of one machine may be of several kinds. */
+bool pmu_enter(struct why *why)
+{
+    struct pmu_leaf own = leaf(0xa);
+
+    if (pmu.count == 0)
+        return true;
+    if (memcmp(&own, &chosen_by, sizeof(own)) != 0)
+        return why_set(why, "its performance counters differ from the boot processor's");
+    pmu_program(&pmu, &machine);
+    return true;
 }
 
 void pmu_start(bool wanted)

@@ -9,11 +9,16 @@
 
 #include <stdbool.h>
 
+#include "hv/why.h"
+
 /*
  * Look what there is, program it and say so on the console. `wanted` false: leave it alone. After
  * vmx_init, whose controls it adds to; before the first VM.
  */
 void pmu_start(bool wanted);
+
+/* On another processor: program its counters in the same way. False if it has others. */
+bool pmu_enter(struct why *why);
 
 /* Have entries and exits of the loaded VMCS switch the counters on and off. */
 void pmu_set_vmcs(void);

@@ -77,6 +77,9 @@ void selftest_run(enum self_test test)
     case SELF_TEST_STACK_SMASH:
         smash_stack();
         break;
+    case SELF_TEST_OTHER_PANICS:
+    case SELF_TEST_PROCESSORS:
+        return; /* selftest_processors.c has had its turn */
     }
     log_line("self test: the fault was not noticed");
 }

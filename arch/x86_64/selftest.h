@@ -10,4 +10,9 @@
  * has failed). */
 void selftest_run(enum self_test test);
 
+/* selftest_processors.c: the tests that need no VT-x (hv/settings.h). The boot processor runs one
+ * and says whether all was well; the others are started with what they do meanwhile. */
+bool selftest_processors(enum self_test test);
+void selftest_of_others(void);
+
 #endif

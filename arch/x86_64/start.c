@@ -7,11 +7,11 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "arch/x86_64/descriptors.h"
 #include "arch/x86_64/guest_cpu.h"
 #include "arch/x86_64/memory.h"
 #include "arch/x86_64/panic.h"
 #include "arch/x86_64/pmu.h"
+#include "arch/x86_64/processor.h"
 #include "arch/x86_64/selftest.h"
 #include "arch/x86_64/symbols.h"
 #include "arch/x86_64/vcpu.h"
@@ -25,6 +25,7 @@
 #include "hv/arch.h"
 #include "hv/console.h"
 #include "hv/memory.h"
+#include "hv/sched.h"
 #include "hv/settings.h"
 #include "hv/vm.h"
 
@@ -32,7 +33,7 @@
 #define MODULES_MAX     128
 
 /* Status in the last record, for the script that reads it. */
-enum { STATUS_OK = 0, STATUS_VM_FAILED = 1, STATUS_CANNOT_RUN = 3 };
+enum { STATUS_OK = 0, STATUS_FAILED = 1, STATUS_CANNOT_RUN = 3 };
 
 extern uintptr_t __stack_chk_guard;
 
@@ -53,6 +54,11 @@ uint64_t time_now(void)
 uint64_t time_hz(void)
 {
     return clock_hz();
+}
+
+uint64_t arch_wall_clock(void)
+{
+    return handoff.wall_seconds ? handoff.wall_seconds + (rdtsc() - handoff.wall_tsc) / time_hz() : 0;
 }
 
 /* The canary's lowest byte is 0, so that no string function can write it. */
@@ -197,6 +203,17 @@ static void switch_vmx_on(void)
              vmx.preemption_timer ? "yes" : "no");
 }
 
+static void log_acpi(void)
+{
+    if (!acpi.valid) {
+        log_line("acpi: no tables");
+        return;
+    }
+    log_line("acpi: soft-off %s, reset register %s, PM timer %s, %u processors, %u I/O APICs",
+             acpi.has_s5 ? "yes" : "no", acpi.has_reset ? "yes" : "no",
+             acpi.pm_timer ? "yes" : "no", acpi.processor_count, acpi.io_apic_count);
+}
+
 static void log_machine(void)
 {
     uint32_t brand[13] = {0};
@@ -214,9 +231,15 @@ static void log_machine(void)
              (unsigned long long)host_frames.free_bytes >> 20,
              (unsigned long long)frames_largest(&host_frames, PAGE_SIZE) >> 20,
              (unsigned long long)frames_largest(&host_frames, PAGE_SIZE_1G) >> 20);
-    log_line("clock: TSC at %llu kHz, by %s; %u processors, 1 used",
-             (unsigned long long)clock_hz() / 1000, clock_source(),
-             acpi.processor_count ? acpi.processor_count : 1);
+    log_line("clock: TSC at %llu kHz, by %s", (unsigned long long)clock_hz() / 1000,
+             clock_source());
+    log_acpi();
+}
+
+/* The processors but the first manage nothing. */
+static void main_of_others(void)
+{
+    sched_run(NULL);
 }
 
 static void main_on_own_stack(void)
@@ -227,19 +250,24 @@ static void main_on_own_stack(void)
     read_settings();
     memory_protect(wants(FEATURE_SMEP), wants(FEATURE_SMAP));
     apic_init(wants(FEATURE_X2APIC));
+    if (self_test_needs_no_vmx(settings.self_test)) {
+        processors_start(&acpi, PROCESSORS_ALL, selftest_of_others);
+        end(selftest_processors(settings.self_test) ? STATUS_OK : STATUS_FAILED);
+    }
     switch_vmx_on();
     pmu_start(wants(FEATURE_PMU));
+    processors_start(&acpi, settings.processors, main_of_others);
     selftest_run(settings.self_test);
     bool all_well = vm_run_all(&settings, &modules);
     bench_print_table();
-    end(all_well ? STATUS_OK : STATUS_VM_FAILED);
+    end(all_well ? STATUS_OK : STATUS_FAILED);
 }
 
 __attribute__((no_stack_protector)) void start(uint64_t handoff_at)
 {
     set_canary();
     handoff = *(const struct handoff *)handoff_at; /* mapped one to one by the loader */
-    descriptors_load();
+    processor_init_boot();
     memory_init(&handoff);
     acpi_read(&acpi, handoff.rsdp, acpi_map_ram, NULL);
     power_init(&acpi);

@@ -70,14 +70,26 @@ void trap_print_registers(const struct trap_frame *f)
 #undef U
 }
 
-void trap_handle(const struct trap_frame *frame)
+/* What an NMI interrupts may hold the console's lock, so this one must not wait for it. */
+static void note_nmi(void)
 {
+    if (!console_try_begin())
+        return;
+    log_line("NMI while the hypervisor ran; ignored");
+    console_end();
+}
+
+void trap_handle(struct trap_frame *frame)
+{
+    if (frame->rip == (uint64_t)trap_wait_halt)
+        frame->rip = (uint64_t)trap_wait_end;
     if (frame->vector >= EXCEPTIONS) {
         apic_interrupt_in_hypervisor((uint8_t)frame->vector);
         return;
     }
     if (frame->vector == VECTOR_NMI) {
-        log_line("NMI while the hypervisor ran; ignored");
+        panic_stop_if_asked(frame->rip);
+        note_nmi();
         return;
     }
     const char *name = exception_names[frame->vector];

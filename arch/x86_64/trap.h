@@ -22,7 +22,12 @@ struct trap_frame {
 extern const char trap_stubs[];
 
 /* Called by trap_stubs.S. Returns only for interrupts; an exception is our own mistake. */
-void trap_handle(const struct trap_frame *frame);
+void trap_handle(struct trap_frame *frame);
+
+/* trap_stubs.S: the one place where the hypervisor takes interrupts. Returns, with interrupts off,
+ * when it has taken some. */
+void trap_wait(void);
+extern const char trap_wait_halt[], trap_wait_end[];
 
 void trap_print_registers(const struct trap_frame *frame);
 

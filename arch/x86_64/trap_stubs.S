@@ -20,6 +20,22 @@ trap_stubs:
         .endr
         .balign TRAP_STUB_SIZE
 
+        /*
+         * void trap_wait(void): take an interrupt, waiting for it if none is pending. STI lets none come
+         * before the next instruction has begun (SDM 2B, STI), so one that is pending wakes HLT; it cannot
+         * slip in between and leave HLT to sleep. An NMI can: trap_handle ends the wait then.
+         */
+        .globl  trap_wait, trap_wait_halt, trap_wait_end
+        .type   trap_wait, @function
+trap_wait:
+        sti
+trap_wait_halt:
+        hlt
+trap_wait_end:
+        cli
+        ret
+        .size   trap_wait, . - trap_wait
+
 trap_common:
         pushq   %rax
         pushq   %rcx

@@ -26,7 +26,7 @@ struct arch_vm {
     struct ptab ept;
     uint64_t eptp;
     void *msr_bitmap;
-    uint16_t vpid; /* 0 without VPID */
+    struct recent_code *recent; /* exit_table.c: instructions that were decoded lately */
     /* With a compound page table: write-protected pages in each 2 MiB of RAM, and whether some were
      * let go, so that a large page may be had again. */
     uint16_t *protected_pages;
@@ -53,9 +53,23 @@ struct step {
     gpa_t page[4]; /* that are open */
 };
 
+/* Memory-type range registers: kept for the guest, and without effect, since EPT says what type RAM
+ * has (SDM 3C 28.3.7.2). */
+#define MTRR_VARIABLE 8u
+#define MTRR_FIXED    11u
+struct guest_mtrrs {
+    uint64_t def_type;
+    uint64_t fixed[MTRR_FIXED];
+    uint64_t base[MTRR_VARIABLE], mask[MTRR_VARIABLE];
+};
+
 struct arch_vcpu {
     void *vmcs;
     bool launched;
+    uint16_t vpid;         /* 0 without VPID */
+    bool interrupt_window; /* an exit is wanted when the guest can take an interrupt, */
+    bool nmi_window;       /* or an NMI */
+    uint64_t wake_at;      /* TSC at which it must attend to its timers */
     enum cpt_state state;  /* as the VMCS has it */
     uint32_t proc;         /* controls, as the VMCS has them */
     uint32_t exceptions;   /* exception bitmap, likewise */
@@ -68,8 +82,8 @@ struct arch_vcpu {
     uint64_t next_look;        /* guest_ticks at which the profiler looks again */
     uint64_t handling_changes; /* that the benchmark's samples know of */
     struct step step;
-    uint64_t cr8;
     unsigned unknown_msr_lines; /* in the log so far */
+    struct guest_mtrrs mtrrs;
     struct guest_context context;
 };
 
@@ -78,13 +92,18 @@ bool ept_create(struct vm *vm, struct why *why);
 void ept_destroy(struct vm *vm);
 /* References that one access to `at` takes in the VM's EPT: entries read down to the leaf. */
 unsigned ept_references(const struct vm *vm, gpa_t at);
-/* Forget all that processors have cached of the VM's EPT, SDM 3C 28.4.3.1. */
+/* Forget all that this processor has cached of the VM's EPT, SDM 3C 28.4.3.1. */
 void ept_invalidate(const struct vm *vm);
 /* Take away or give back the right to write a page of RAM. False without memory to split a larger
  * page. Does not invalidate. */
 bool ept_protect(struct vm *vm, gpa_t page, bool protect);
 /* Make large pages of those whose last protected page was let go. Invalidates what it must. */
 void ept_merge(struct vm *vm);
+
+/* vcpu.c: on all processors that run the VM, forget all that is cached of its memory. Returns when
+ * none of them can use it any more; none of its virtual processors enters its guest again before
+ * the VM's lock, which the caller holds, is released. */
+void vm_invalidate(struct vm *vm);
 
 /* paging.c: the compound page table's part of a virtual processor */
 /* The guest's CR3, whatever the processor's holds. */
@@ -126,6 +145,9 @@ static inline bool paging_load_recent(struct vcpu *vcpu, uint64_t cr3)
 /* The guest makes the processor forget all that it has cached of its tables, otherwise than by a
  * MOV to CR3. */
 void paging_invalidated(struct vcpu *vcpu);
+/* The virtual processor gets, or has had, its processor for a while. */
+void paging_begin_slice(struct vcpu *vcpu);
+void paging_end_slice(struct vcpu *vcpu);
 /* An interval has ended, or a forced change may be due. */
 void paging_tick(struct vcpu *vcpu);
 
@@ -137,7 +159,8 @@ static inline void paging_begin_exit(struct vcpu *vcpu, uint64_t now)
     if (gap < vcpu->arch->least_gap)
         vcpu->arch->least_gap = gap;
     vcpu->arch->guest_ticks += gap - vcpu->arch->least_gap;
-    vcpu->vm->paging.trace.time = vcpu->arch->guest_ticks;
+    if (vcpu->vm->paging.trace.time < vcpu->arch->guest_ticks) /* several have clocks of their own */
+        vcpu->vm->paging.trace.time = vcpu->arch->guest_ticks;
 }
 
 static inline uint64_t paging_end_exit(struct vcpu *vcpu)
@@ -156,6 +179,19 @@ void native_init(void);
 void native_walk_registers(struct walk_registers *registers);
 
 /* vcpu.c */
+/* The VM's lock, where there are others who could want it. */
+static inline void vcpu_lock(struct vcpu *vcpu)
+{
+    if (vcpu->shared)
+        lock_take(&vcpu->vm->lock);
+}
+static inline void vcpu_unlock(struct vcpu *vcpu)
+{
+    if (vcpu->shared)
+        lock_release(&vcpu->vm->lock);
+}
+/* Let the guest's TSC be the VM's time and what the guest added to it. */
+void vcpu_set_tsc_offset(const struct vcpu *vcpu);
 /* Forget the translations of the guest's own tables (a MOV to CR0, CR3 or CR4 that was emulated).
  */
 void vcpu_flush_tlb(struct vcpu *vcpu);
@@ -172,8 +208,9 @@ void context_save(struct guest_context *context);
 /* vmentry.S: run until vmx_handle_exit says to leave (true), or VM entry fails (false). */
 bool vmx_run(struct vcpu *vcpu, bool launched);
 
-/* exit.c: called by vmentry.S after each exit. vm->end: 0 (VM_RUNNING) resumes, else vmx_run is
- * left. */
-enum vm_end vmx_handle_exit(struct vcpu *vcpu);
+/* exit.c: called by vmentry.S after each exit. True: vmx_run is left; false: the guest goes on. */
+bool vmx_handle_exit(struct vcpu *vcpu);
+/* The last look before the guest runs; false: it is not to. */
+bool vmx_may_enter(struct vcpu *vcpu);
 
 #endif

@@ -117,6 +117,7 @@ enum vmcs_segment { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS, SEG_LDTR, SE
 /* Pin-based controls, SDM 3C table 25-5 */
 #define PIN_EXTERNAL_INTERRUPT (1u << 0)
 #define PIN_NMI                (1u << 3)
+#define PIN_VIRTUAL_NMIS       (1u << 5)
 #define PIN_PREEMPTION_TIMER   (1u << 6)
 
 /* Primary processor-based controls, table 25-6 */
@@ -130,6 +131,7 @@ enum vmcs_segment { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS, SEG_LDTR, SE
 #define PROC_CR3_STORE         (1u << 16)
 #define PROC_CR8_LOAD          (1u << 19)
 #define PROC_CR8_STORE         (1u << 20)
+#define PROC_NMI_WINDOW        (1u << 22)
 #define PROC_UNCONDITIONAL_IO  (1u << 24)
 #define PROC_MONITOR_TRAP_FLAG (1u << 27)
 #define PROC_MSR_BITMAPS       (1u << 28)
@@ -152,6 +154,7 @@ enum vmcs_segment { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS, SEG_LDTR, SE
 #define EXIT_LOAD_PAT              (1u << 19)
 #define EXIT_SAVE_EFER             (1u << 20)
 #define EXIT_LOAD_EFER             (1u << 21)
+#define EXIT_SAVE_TIMER            (1u << 22)
 
 /* VM-entry controls, table 25-15 */
 #define ENTRY_LOAD_DEBUG            (1u << 2)
@@ -164,6 +167,9 @@ enum vmcs_segment { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS, SEG_LDTR, SE
 #define ACCESS_CODE64   0xa09bu /* execute, read, accessed; S; P; L; G */
 #define ACCESS_CODE32   0xc09bu /* the same, D instead of L */
 #define ACCESS_DATA     0xc093u /* read, write, accessed; S; P; B; G */
+#define ACCESS_CODE16   0x009bu /* execute, read, accessed; S; P */
+#define ACCESS_DATA16   0x0093u /* read, write, accessed; S; P */
+#define ACCESS_LDT      0x0082u /* LDT; P */
 #define ACCESS_TSS_BUSY 0x008bu /* busy TSS; P */
 #define ACCESS_UNUSABLE (1u << 16)
 #define ACCESS_L        (1u << 13)
@@ -173,6 +179,7 @@ enum vmcs_segment { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS, SEG_LDTR, SE
 /* Interruption information (exit, IDT-vectoring, entry), tables 25-17 to 25-19 */
 #define INTERRUPTION_VECTOR      0xffu
 #define INTERRUPTION_TYPE        (7u << 8)
+#define INTERRUPTION_EXTERNAL    (0u << 8)
 #define INTERRUPTION_NMI         (2u << 8)
 #define INTERRUPTION_HARDWARE    (3u << 8)
 #define INTERRUPTION_SOFTWARE    (4u << 8)

@@ -96,7 +96,7 @@ vmx_exit:
         leaq    48(%rsp), %rbp          /* vmx_run's frame, for back traces */
         call    vmx_handle_exit
         movq    (%rsp), %rdi
-        testl   %eax, %eax              /* VM_RUNNING? */
+        testb   %al, %al                /* leave? */
         jnz     vmx_leave
         load_guest
         vmresume

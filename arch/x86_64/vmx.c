@@ -3,6 +3,7 @@
 #include "arch/x86_64/vmx.h"
 
 #include "arch/x86_64/memory.h"
+#include "arch/x86_64/processor.h"
 #include "hv/arch.h"
 #include "hv/console.h"
 #include "hv/memory.h"
@@ -59,6 +60,7 @@ struct control {
 static const struct control pin_controls[] = {
     {PIN_EXTERNAL_INTERRUPT, REQUIRED, "external-interrupt exiting"},
     {PIN_NMI, REQUIRED, "NMI exiting"},
+    {PIN_VIRTUAL_NMIS, OPTIONAL, "virtual NMIs"},
     {PIN_PREEMPTION_TIMER, OPTIONAL, "VMX-preemption timer"},
 };
 
@@ -91,6 +93,8 @@ static const struct control exit_controls[] = {
     {EXIT_LOAD_PAT, REQUIRED, "load IA32_PAT (exit)"},
     {EXIT_SAVE_EFER, REQUIRED, "save IA32_EFER"},
     {EXIT_LOAD_EFER, REQUIRED, "load IA32_EFER (exit)"},
+    /* So that it goes on counting across exits; else a time may be met up to 10 ms late. */
+    {EXIT_SAVE_TIMER, OPTIONAL, "save VMX-preemption timer value"},
 };
 
 static const struct control entry_controls[] = {
@@ -163,6 +167,9 @@ static bool choose_controls(uint64_t without, struct why *why)
         return false;
 
     vmx.preemption_timer = (vmx.pin & PIN_PREEMPTION_TIMER) != 0;
+    if (!vmx.preemption_timer) /* the one needs the other, SDM 3C 27.2.1.2 */
+        vmx.exit &= ~EXIT_SAVE_TIMER;
+    vmx.virtual_nmis = (vmx.pin & PIN_VIRTUAL_NMIS) != 0;
     vmx.preemption_timer_shift = (unsigned)(rdmsr(MSR_VMX_MISC) & MISC_TIMER_SHIFT);
     vmx.cr3_targets = MISC_CR3_TARGETS(rdmsr(MSR_VMX_MISC));
     if (vmx.cr3_targets > CR3_TARGETS_MAX)
@@ -214,6 +221,32 @@ static bool choose_ept(uint64_t without, struct why *why)
     return true;
 }
 
+/* --- one kind of processor -------------------------------------------------------------------- */
+
+/* The controls are chosen by what the boot processor offers: the others must offer the same. */
+static const uint32_t capability_msrs[] = {
+    MSR_VMX_BASIC,      MSR_VMX_PIN,        MSR_VMX_PROC,       MSR_VMX_EXIT,
+    MSR_VMX_ENTRY,      MSR_VMX_MISC,       MSR_VMX_CR0_FIXED0, MSR_VMX_CR0_FIXED1,
+    MSR_VMX_CR4_FIXED0, MSR_VMX_CR4_FIXED1, MSR_VMX_PROC2,      MSR_VMX_EPT_VPID_CAP,
+};
+
+static uint64_t capabilities[ARRAY_SIZE(capability_msrs)];
+
+static void keep_capabilities(void)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(capability_msrs); i++)
+        capabilities[i] = rdmsr(capability_msrs[i]);
+}
+
+static bool has_same_capabilities(void)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(capability_msrs); i++) {
+        if (rdmsr(capability_msrs[i]) != capabilities[i])
+            return false;
+    }
+    return true;
+}
+
 bool vmx_init(uint64_t without, struct why *why)
 {
     if (!(cpuid(1, 0).ecx & CPUID1_ECX_VMX))
@@ -224,6 +257,7 @@ bool vmx_init(uint64_t without, struct why *why)
     vmx.cr0_may_be_1 = rdmsr(MSR_VMX_CR0_FIXED1);
     vmx.cr4_must_be_1 = rdmsr(MSR_VMX_CR4_FIXED0);
     vmx.cr4_may_be_1 = rdmsr(MSR_VMX_CR4_FIXED1);
+    keep_capabilities();
     return true;
 }
 
@@ -252,39 +286,39 @@ static bool allow_vmxon(struct why *why)
     return true;
 }
 
-static bool is_on;
-
 void vmx_leave(void)
 {
-    if (!is_on)
+    if (!this_processor()->in_vmx)
         return;
     __asm__ volatile("vmxoff" : : : "cc", "memory");
     write_cr4(read_cr4() & ~CR4_VMXE);
-    is_on = false;
+    this_processor()->in_vmx = false;
 }
 
 bool vmx_enter(struct why *why)
 {
-    static uint32_t *region;
+    struct processor *self = this_processor();
 
-    if (is_on)
+    if (self->in_vmx)
         return true;
+    if (!has_same_capabilities())
+        return why_set(why, "its VT-x differs from the boot processor's");
     if (!allow_vmxon(why))
         return false;
     write_cr0((read_cr0() | vmx.cr0_must_be_1) & vmx.cr0_may_be_1);
     write_cr4((read_cr4() | CR4_VMXE | vmx.cr4_must_be_1) & vmx.cr4_may_be_1);
 
-    if (!region)
-        region = host_pages_alloc(1);
-    if (!region)
+    if (!self->vmxon_region)
+        self->vmxon_region = host_pages_alloc(1);
+    if (!self->vmxon_region)
         return why_set(why, "no memory for the VMXON region");
-    *region = vmx.revision;
+    *self->vmxon_region = vmx.revision;
 
-    uint64_t address = host_hpa(region).v;
+    uint64_t address = host_hpa(self->vmxon_region).v;
     bool failed;
     __asm__ volatile("vmxon %1" : "=@ccbe"(failed) : "m"(address) : "memory");
     if (failed)
         return why_set(why, "VMXON failed");
-    is_on = true;
+    self->in_vmx = true;
     return true;
 }

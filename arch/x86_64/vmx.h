@@ -29,6 +29,7 @@ struct vmx {
     bool unrestricted_guest;
     bool vpid;
     bool preemption_timer;
+    bool virtual_nmis;
     bool monitor_trap_flag; /* offered; whether it works shows the first step */
     bool cr3_exits;         /* MOV to and from CR3 cannot be kept from exiting */
     bool invlpg_exits;      /* INVLPG can be made to exit */

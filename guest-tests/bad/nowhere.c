@@ -5,5 +5,5 @@
 void guest_main(void)
 {
     print("about to jump to nowhere\n");
-    ((void (*)(void))0xd0000000)();
+    ((void (*)(void))0xe0000000)();
 }

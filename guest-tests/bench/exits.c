@@ -9,12 +9,12 @@
  *   exits.cpuid          CPUID leaf 0
  *   exits.port           IN AL from the UART's scratch register
  *   exits.msr            RDMSR of IA32_BIOS_SIGN_ID
- *   exits.ept_violation  MOV of 4 bytes from 0xd0000000, where there is neither RAM nor device
+ *   exits.ept_violation  MOV of 4 bytes from 0xe0000000, where there is neither RAM nor device
  *   exits.cr3_load       MOV to CR3 of the value that it holds
  */
 #include "guest-tests/lib/lib.h"
 
-#define NO_RAM       0xd0000000ull
+#define NO_RAM       0xe0000000ull
 #define UART_SCRATCH 0x3ff
 #define UNROLL       8u
 #define WARM_UP      1024u /* round trips: an adaptive hypervisor has noticed by then */

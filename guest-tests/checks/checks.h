@@ -11,7 +11,7 @@
 
 /* Guest-physical memory where there is neither RAM nor device, and its address in the one-to-one
  * map. */
-#define NO_RAM 0xd0000000ull
+#define NO_RAM 0xe0000000ull
 
 #define SELECTOR_CODE      0x08
 #define SELECTOR_DATA      0x10

@@ -87,7 +87,7 @@ registers_across_exit:
         rdmsr
         movl    $0x3ff, %edx
         inb     %dx, %al
-        movl    $0xd0000000, %eax
+        movl    $0xe0000000, %eax
         movl    (%rax), %eax
         popq    %rbx
         .endm

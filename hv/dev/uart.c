@@ -7,19 +7,25 @@
 /* Offsets; RBR, THR, IER give way to the divisor while LCR.DLAB is set. */
 enum { UART_RBR_THR = 0, UART_IER, UART_IIR_FCR, UART_LCR, UART_MCR, UART_LSR, UART_MSR, UART_SCR };
 
-#define IER_BITS 0x0fu
+#define IER_DATA   0x01u
+#define IER_THRE   0x02u
+#define IER_STATUS 0x04u
+#define IER_MODEM  0x08u
+#define IER_BITS   0x0fu
 
-#define IIR_NONE     0x01u
-#define IIR_THRE     0x02u
-#define IIR_DATA     0x04u
-#define IIR_STATUS   0x06u
-#define IIR_FIFO_ON  0xc0u
-#define IER_DATA     0x01u
-#define IER_THRE     0x02u
-#define IER_STATUS   0x04u
-#define FCR_ENABLE   0x01u
-#define FCR_CLEAR_RX 0x02u
-#define FCR_KEPT     0xc9u /* enable, DMA mode, trigger level: the clear bits go back to 0 */
+#define IIR_MODEM   0x00u
+#define IIR_NONE    0x01u
+#define IIR_THRE    0x02u
+#define IIR_DATA    0x04u
+#define IIR_STATUS  0x06u
+#define IIR_TIMEOUT 0x0cu /* data that do not reach the FIFO's trigger level */
+#define IIR_FIFO_ON 0xc0u
+
+#define FCR_ENABLE     0x01u
+#define FCR_CLEAR_RX   0x02u
+#define FCR_KEPT       0xc9u /* enable, DMA mode, trigger level: the clear bits go back to 0 */
+#define FCR_TRIGGER(f) ((f) >> 6)
+
 #define LCR_DLAB     0x80u
 #define MCR_BITS     0x1fu
 #define MCR_DTR      0x01u
@@ -35,64 +41,46 @@ enum { UART_RBR_THR = 0, UART_IER, UART_IIR_FCR, UART_LCR, UART_MCR, UART_LSR, U
 #define MSR_DSR      0x20u
 #define MSR_RI       0x40u
 #define MSR_DCD      0x80u
+#define MSR_TO_DELTA 4 /* bits between a state and "it has changed" */
 
 #define DIVISOR_115200 1u
 
-void uart_device_init(struct uart_device *uart, const char *name, uart_output *output)
-{
-    *uart = (struct uart_device){.name = name, .output = output, .divisor_low = DIVISOR_115200};
-}
-
-/* --- lines ------------------------------------------------------------------------------------ */
-
-/* `mark`: '|' for a whole line, '+' for a piece. One call of `output`, so that nothing comes
- * between. */
-static void send_line(struct uart_device *uart, char mark)
-{
-    char text[UART_LINE_MAX + 64];
-    size_t name_length = strnlen(uart->name, sizeof(text) - UART_LINE_MAX - 4);
-    size_t length = 0;
-
-    memcpy(text, uart->name, name_length);
-    length += name_length;
-    text[length++] = mark;
-    text[length++] = ' ';
-    memcpy(text + length, uart->line, uart->line_length);
-    length += uart->line_length;
-    text[length++] = '\n';
-    uart->output(text, length);
-    uart->line_length = 0;
-}
-
-static void transmit(struct uart_device *uart, uint8_t byte)
-{
-    if (byte == '\n') {
-        send_line(uart, '|');
-        return;
-    }
-    uart->line[uart->line_length++] = (char)byte;
-    if (uart->line_length == UART_LINE_MAX)
-        send_line(uart, '+');
-}
+static const uint8_t trigger_levels[] = {1, 4, 8, 14};
 
 void uart_device_flush(struct uart_device *uart)
 {
-    if (uart->line_length > 0)
-        send_line(uart, '+');
+    lines_flush(&uart->lines);
 }
 
 /* --- receiving -------------------------------------------------------------------------------- */
 
-bool uart_device_receive(struct uart_device *uart, uint8_t byte)
+static bool has_fifo(const struct uart_device *uart)
 {
-    unsigned room = uart->fcr & FCR_ENABLE ? UART_FIFO_SIZE : 1;
+    return (uart->fcr & FCR_ENABLE) != 0;
+}
 
-    if (uart->received >= room) {
+static bool is_full(const struct uart_device *uart)
+{
+    return uart->received >= (has_fifo(uart) ? UART_FIFO_SIZE : 1);
+}
+
+/* A byte has come over the wire, or around the loop. */
+static void receive(struct uart_device *uart, uint8_t byte)
+{
+    if (is_full(uart))
         uart->overrun = true;
-        return false;
-    }
-    uart->fifo[uart->received++] = byte;
-    return true;
+    else
+        uart->fifo[uart->received++] = byte;
+}
+
+/* The receiver takes from the queue what it has room for. In loop-back mode its input is cut off.
+ */
+static void refill(struct uart_device *uart)
+{
+    if (uart->mcr & MCR_LOOP)
+        return;
+    while (uart->queue_in != uart->queue_out && !is_full(uart))
+        receive(uart, uart->queue[uart->queue_out++ % UART_QUEUE_SIZE]);
 }
 
 static uint8_t take_received(struct uart_device *uart)
@@ -102,27 +90,74 @@ static uint8_t take_received(struct uart_device *uart)
     uint8_t byte = uart->fifo[0];
     uart->received--;
     memmove(uart->fifo, uart->fifo + 1, uart->received);
+    refill(uart);
     return byte;
+}
+
+/* --- modem ------------------------------------------------------------------------------------ */
+
+/* In loop-back mode the modem's inputs are its outputs; else a terminal that is always there. */
+static uint8_t modem_inputs(uint8_t mcr)
+{
+    if (!(mcr & MCR_LOOP))
+        return MSR_CTS | MSR_DSR | MSR_DCD;
+    return (uint8_t)((mcr & MCR_RTS ? MSR_CTS : 0) | (mcr & MCR_DTR ? MSR_DSR : 0) |
+                     (mcr & MCR_OUT1 ? MSR_RI : 0) | (mcr & MCR_OUT2 ? MSR_DCD : 0));
+}
+
+/* What has changed since MSR was read. Of RI only its end counts (TERI). */
+static void write_mcr(struct uart_device *uart, uint8_t value)
+{
+    uint8_t before = modem_inputs(uart->mcr), after = modem_inputs(value);
+    uint8_t changed = before ^ after;
+
+    if (after & MSR_RI)
+        changed &= (uint8_t)~MSR_RI;
+    uart->modem_changes |= changed >> MSR_TO_DELTA;
+    uart->mcr = value;
+    refill(uart);
+}
+
+/* --- interrupts ------------------------------------------------------------------------------- */
+
+/* The reason for an interrupt, highest priority first. Nothing more comes in at once: data below
+ * the trigger level have waited for long enough. */
+static uint8_t identification(const struct uart_device *uart)
+{
+    if ((uart->ier & IER_STATUS) && uart->overrun)
+        return IIR_STATUS;
+    if ((uart->ier & IER_DATA) && uart->received > 0) {
+        bool timeout = has_fifo(uart) && uart->received < trigger_levels[FCR_TRIGGER(uart->fcr)];
+        return timeout ? IIR_TIMEOUT : IIR_DATA;
+    }
+    if ((uart->ier & IER_THRE) && uart->thre)
+        return IIR_THRE;
+    if ((uart->ier & IER_MODEM) && uart->modem_changes)
+        return IIR_MODEM;
+    return IIR_NONE;
+}
+
+/* OUT2 lets the interrupt through; in loop-back mode the pin is inactive. */
+static void update_irq(const struct uart_device *uart)
+{
+    bool passes = (uart->mcr & (MCR_OUT2 | MCR_LOOP)) == MCR_OUT2;
+
+    irq_set(&uart->irq, passes && identification(uart) != IIR_NONE);
 }
 
 /* --- registers -------------------------------------------------------------------------------- */
 
-/* The reason for an interrupt, highest priority first. Reading it does not clear THRE: the
- * transmitter is empty again at once. */
-static uint8_t interrupt_identification(const struct uart_device *uart)
+/* Reading IIR takes back THRE if that is what it says. */
+static uint8_t read_iir(struct uart_device *uart)
 {
-    uint8_t fifo = uart->fcr & FCR_ENABLE ? IIR_FIFO_ON : 0;
+    uint8_t id = identification(uart);
 
-    if ((uart->ier & IER_STATUS) && uart->overrun)
-        return fifo | IIR_STATUS;
-    if ((uart->ier & IER_DATA) && uart->received > 0)
-        return fifo | IIR_DATA;
-    if (uart->ier & IER_THRE)
-        return fifo | IIR_THRE;
-    return fifo | IIR_NONE;
+    if (id == IIR_THRE)
+        uart->thre = false;
+    return id | (has_fifo(uart) ? IIR_FIFO_ON : 0);
 }
 
-static uint8_t line_status(struct uart_device *uart)
+static uint8_t read_lsr(struct uart_device *uart)
 {
     uint8_t status = LSR_THRE | LSR_TEMT;
 
@@ -134,18 +169,15 @@ static uint8_t line_status(struct uart_device *uart)
     return status;
 }
 
-/* In loop-back mode the modem's inputs are its outputs; else a terminal that is always there. */
-static uint8_t modem_status(const struct uart_device *uart)
+static uint8_t read_msr(struct uart_device *uart)
 {
-    uint8_t mcr = uart->mcr;
+    uint8_t status = modem_inputs(uart->mcr) | uart->modem_changes;
 
-    if (!(mcr & MCR_LOOP))
-        return MSR_CTS | MSR_DSR | MSR_DCD;
-    return (uint8_t)((mcr & MCR_RTS ? MSR_CTS : 0) | (mcr & MCR_DTR ? MSR_DSR : 0) |
-                     (mcr & MCR_OUT1 ? MSR_RI : 0) | (mcr & MCR_OUT2 ? MSR_DCD : 0));
+    uart->modem_changes = 0;
+    return status;
 }
 
-uint8_t uart_device_read(struct uart_device *uart, unsigned offset)
+static uint8_t read_register(struct uart_device *uart, unsigned offset)
 {
     bool dlab = (uart->lcr & LCR_DLAB) != 0;
 
@@ -155,18 +187,38 @@ uint8_t uart_device_read(struct uart_device *uart, unsigned offset)
     case UART_IER:
         return dlab ? uart->divisor_high : uart->ier;
     case UART_IIR_FCR:
-        return interrupt_identification(uart);
+        return read_iir(uart);
     case UART_LCR:
         return uart->lcr;
     case UART_MCR:
         return uart->mcr;
     case UART_LSR:
-        return line_status(uart);
+        return read_lsr(uart);
     case UART_MSR:
-        return modem_status(uart);
+        return read_msr(uart);
     default:
         return uart->scratch;
     }
+}
+
+/* The byte takes the interrupt back, and is gone at once: the next one is another edge. */
+static void write_thr(struct uart_device *uart, uint8_t value)
+{
+    uart->thre = false;
+    update_irq(uart);
+    if (uart->mcr & MCR_LOOP)
+        receive(uart, value);
+    else
+        lines_add(&uart->lines, value);
+    uart->thre = true;
+}
+
+/* Enabling THRE while the transmitter is empty interrupts at once. */
+static void write_ier(struct uart_device *uart, uint8_t value)
+{
+    if (value & ~uart->ier & IER_THRE)
+        uart->thre = true;
+    uart->ier = value & IER_BITS;
 }
 
 static void write_fcr(struct uart_device *uart, uint8_t value)
@@ -175,9 +227,10 @@ static void write_fcr(struct uart_device *uart, uint8_t value)
     if ((value & FCR_CLEAR_RX) || ((value ^ uart->fcr) & FCR_ENABLE))
         uart->received = 0;
     uart->fcr = value & FCR_KEPT;
+    refill(uart);
 }
 
-void uart_device_write(struct uart_device *uart, unsigned offset, uint8_t value)
+static void write_register(struct uart_device *uart, unsigned offset, uint8_t value)
 {
     bool dlab = (uart->lcr & LCR_DLAB) != 0;
 
@@ -185,16 +238,14 @@ void uart_device_write(struct uart_device *uart, unsigned offset, uint8_t value)
     case UART_RBR_THR:
         if (dlab)
             uart->divisor_low = value;
-        else if (uart->mcr & MCR_LOOP)
-            uart_device_receive(uart, value);
         else
-            transmit(uart, value);
+            write_thr(uart, value);
         return;
     case UART_IER:
         if (dlab)
             uart->divisor_high = value;
         else
-            uart->ier = value & IER_BITS;
+            write_ier(uart, value);
         return;
     case UART_IIR_FCR:
         write_fcr(uart, value);
@@ -203,7 +254,7 @@ void uart_device_write(struct uart_device *uart, unsigned offset, uint8_t value)
         uart->lcr = value;
         return;
     case UART_MCR:
-        uart->mcr = value & MCR_BITS;
+        write_mcr(uart, value & MCR_BITS);
         return;
     case UART_SCR:
         uart->scratch = value;
@@ -211,4 +262,52 @@ void uart_device_write(struct uart_device *uart, unsigned offset, uint8_t value)
     default: /* LSR and MSR are read only */
         return;
     }
+}
+
+uint8_t uart_device_read(struct uart_device *uart, unsigned offset)
+{
+    uint8_t value = read_register(uart, offset);
+
+    update_irq(uart);
+    return value;
+}
+
+void uart_device_write(struct uart_device *uart, unsigned offset, uint8_t value)
+{
+    write_register(uart, offset, value);
+    update_irq(uart);
+}
+
+bool uart_device_receive(struct uart_device *uart, uint8_t byte)
+{
+    bool room = uart->queue_in - uart->queue_out < UART_QUEUE_SIZE;
+
+    if (room)
+        uart->queue[uart->queue_in++ % UART_QUEUE_SIZE] = byte;
+    else
+        uart->overrun = true;
+    refill(uart);
+    update_irq(uart);
+    return room;
+}
+
+void uart_device_reset(struct uart_device *uart)
+{
+    uart->ier = uart->fcr = uart->lcr = uart->mcr = uart->scratch = 0;
+    uart->divisor_low = DIVISOR_115200;
+    uart->divisor_high = 0;
+    uart->modem_changes = 0;
+    uart->thre = uart->overrun = false;
+    uart->received = 0;
+    refill(uart);
+    update_irq(uart);
+}
+
+void uart_device_init(struct uart_device *uart, const char *name, uart_output *output,
+                      const struct irq_line *irq)
+{
+    memset(uart, 0, sizeof(*uart)); /* too big for a temporary on the stack */
+    lines_init(&uart->lines, name, output);
+    uart->irq = *irq;
+    uart_device_reset(uart);
 }

@@ -312,7 +312,7 @@ def check_ends(seen):
     return [
         ended(seen, 1),
         ends_as(seen, "triple", "stopped", phrase="triple fault"),
-        ends_as(seen, "nowhere", "stopped", phrase="instruction fetch from guest-physical 0xd0000000"),
+        ends_as(seen, "nowhere", "stopped", phrase="instruction fetch from guest-physical 0xe0000000"),
         ends_as(seen, "loop", "timeout"),
         ends_as(seen, "loop-exits", "timeout"),
         ends_as(seen, "halt", "stopped", phrase="HLT with nothing that could wake"),
@@ -490,6 +490,45 @@ def check_self_test(name):
     return check
 
 
+# --- the machine's processors, without guests ------------------------------------------------------------------------
+
+LINES = 20  # that each processor writes while all others do
+
+
+def processors_settings(at_end, more=""):
+    return f"[twofold]\nat_end = {at_end}\nself_test = processors\n{more}[ends]\nimage = ends.elf\n"
+
+
+def check_processors(count, status, *phrases):
+    """All come, are woken by kicks and timers, and write whole lines; then the machine ends by itself."""
+    def check(seen):
+        said = sorted(re.findall(r"^twofold: self test: (processor \d+ says line \d+) of 20$", seen.text(), re.M))
+        wanted = sorted(f"processor {p} says line {n}" for p in range(count) for n in range(LINES))
+        results = [ended(seen, 0), *(has(seen, p) for p in phrases), has(seen, f"{count} used"),
+                   has(seen, f"self test: {count} processors, all well"),
+                   expect("each line of each processor is whole", said == wanted, f"{len(said)} of {len(wanted)} are"),
+                   expect("the machine is off", seen.status == status and not seen.timed_out, f"status {seen.status}")]
+        if count > 1:
+            results.append(has(seen, "the TSCs of all processors agree"))
+        return results
+    return check
+
+
+def check_other_panics(seen):
+    """The first processor has the console and waits; the two between sleep."""
+    text = seen.text()
+    return [ended(seen, 2), has(seen, "#PF page fault), error code 0x2"), has(seen, "on processor 3, APIC id 3"),
+            expect("its back trace", "selftest_of_others+" in text, "is not there"),
+            expect("where the first one was", re.search(r"processor 0: at \w+ \w+\+0x", text), "is not told"),
+            expect("where those were that slept", len(re.findall(r"processor [12]: at \w+ trap_wait\+0x", text)) == 2,
+                   "is not told")]
+
+
+def processors(name, machine, count, status, at_end, *phrases, more="", **keys):
+    return Scenario(f"processors-{name}", check_processors(count, status, *phrases), processors_settings(at_end, more),
+                    guest_files("ends"), machine=machine, processors=count, limit=240, **keys)
+
+
 def check_without_ept(seen):
     return [ended(seen, 3), has(seen, "lacks a control that Twofold needs: EPT")]
 
@@ -515,6 +554,13 @@ ALL = [
              globals=f"without = {FALL_BACKS}"),
     *(Scenario(f"self-test-{n.replace('_', '-')}", check_self_test(n), [guest("ends")], guest_files("ends"),
                globals=f"self_test = {n}", limit=60) for n in SELF_TESTS),
+    # QEMU's own emulation has xAPIC and no TSC deadline, and ACPI; Bochs has both, and no ACPI tables.
+    processors("qemu", "qemu", 4, 0, "poweroff", "4 in the machine, 4 used", "apic: xAPIC", "acpi: soft-off yes"),
+    processors("qemu-1", "qemu", 1, 0, "poweroff", "1 in the machine, 1 used"),
+    processors("bochs", "bochs", 4, 0, "bochs", "apic: x2APIC", "TSC deadline"),
+    processors("bochs-xapic", "bochs", 2, 0, "bochs", "apic: xAPIC", more="without = x2apic\n"),
+    Scenario("self-test-other-panics", check_other_panics, [guest("ends")], guest_files("ends"), processors=4,
+             globals="self_test = other_panics", limit=240),
     Scenario("without-ept", check_without_ept, [guest("ends")], guest_files("ends"), globals="without = ept"),
     Scenario("ends", check_ends, ends_vms(), ends_files),
     Scenario("bad-images", check_bad_images,

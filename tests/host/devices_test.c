@@ -2,7 +2,9 @@
 /* A VM's ports as drivers use them: the UART, the two ends, and ports that nothing answers. */
 #include <string.h>
 
+#include "hv/dev/mmio.h"
 #include "hv/dev/pio.h"
+#include "hv/loader.h"
 #include "tests/host/test.h"
 
 static struct vm_devices devices;
@@ -16,11 +18,32 @@ static void collect(const char *text, size_t len)
     output[output_length] = '\0';
 }
 
+static uint64_t now(void *context)
+{
+    (void)context;
+    return 0;
+}
+
+static void notify(void *context, unsigned cpu)
+{
+    (void)context, (void)cpu;
+}
+
+static const struct devices_host host = {.now = now, .notify = notify};
+static const struct guest_ram ram = {.low = MIB(64)};
+
 static void reset(void)
 {
     output_length = 0;
     output[0] = '\0';
-    devices_init(&devices, "vm", collect);
+    devices_init(&devices, &(struct devices_config){.name = "vm",
+                                                    .output = collect,
+                                                    .cpus = 2,
+                                                    .tsc_hz = 1000000000,
+                                                    .apic_ratio = 1,
+                                                    .physical_bits = 40,
+                                                    .ram = &ram,
+                                                    .host = &host});
 }
 
 static void out(uint16_t port, uint8_t value)
@@ -129,18 +152,6 @@ static void loop_back_returns_what_is_sent(void)
     CHECK(!(in(0x3fd) & 0x01) && output_length == 0, "empty");
 }
 
-static void received_bytes_wait_in_the_fifo(void)
-{
-    reset();
-    CHECK(uart_device_receive(&devices.uart, 'a'), "first");
-    CHECK(!uart_device_receive(&devices.uart, 'b'), "one byte without FIFOs");
-    CHECK(in(0x3f8) == 'a', "data");
-    out(0x3fa, 0x01);
-    uart_device_receive(&devices.uart, 'c');
-    out(0x3fa, 0x03);
-    CHECK(!(in(0x3fd) & 1), "FCR clears the receiver");
-}
-
 static void the_debug_exit_ends(void)
 {
     reset();
@@ -165,18 +176,122 @@ static void the_shutdown_word_ends(void)
     CHECK(devices.end == DEVICES_RUNNING, "another port does not count");
 }
 
+static void the_first_end_counts(void)
+{
+    reset();
+    out(0xcf9, 0x06);
+    out(0xf4, 3);
+    CHECK(devices.end == DEVICES_RESET && devices.status == 0, "%d", devices.end);
+}
+
+/* Each of the ways by which PCs are reset, and what does not do it. */
+static void guests_reset_their_machine(void)
+{
+    reset();
+    out(0xcf9, 0x02);
+    CHECK(devices.end == DEVICES_RUNNING && in(0xcf9) == 0x02, "the kind of reset alone");
+    out(0xcf9, 0x06);
+    CHECK(devices.end == DEVICES_RESET, "port 0xcf9");
+    devices_reset(&devices);
+    CHECK(devices.end == DEVICES_RUNNING && in(0xcf9) == 0, "the reset is done");
+    out(0x92, 0x02);
+    CHECK(devices.end == DEVICES_RUNNING && in(0x92) == 0x02, "A20 is kept");
+    out(0x92, 0x03);
+    CHECK(devices.end == DEVICES_RESET, "port 0x92");
+    devices_reset(&devices);
+    out(0x64, 0xd1);
+    CHECK(devices.end == DEVICES_RUNNING && in(0x64) == 0xff, "no keyboard controller");
+    out(0x64, 0xfe);
+    CHECK(devices.end == DEVICES_RESET, "port 0x64");
+}
+
+static bool answers(unsigned port)
+{
+    static const struct {
+        unsigned first, last;
+    } ranges[] = {{0x20, 0x21}, {0x40, 0x43},   {0x61, 0x61},   {0x70, 0x71},  {0x92, 0x92},
+                  {0xa0, 0xa1}, {0x3f8, 0x3ff}, {0x4d0, 0x4d1}, {0xcf9, 0xcf9}};
+
+    for (unsigned i = 0; i < sizeof(ranges) / sizeof(ranges[0]); i++) {
+        if (port >= ranges[i].first && port <= ranges[i].last)
+            return true;
+    }
+    return false;
+}
+
 static void nothing_answers_elsewhere(void)
 {
     reset();
     for (unsigned port = 0; port < 0x10000; port++) {
-        if (port >= 0x3f8 - 3 && port <= 0x3ff)
-            continue;
-        CHECK(pio_read(&devices, (uint16_t)port, 1) == 0xff, "port 0x%x", port);
-        CHECK(pio_read(&devices, (uint16_t)port, 2) == 0xffff, "port 0x%x", port);
-        CHECK(pio_read(&devices, (uint16_t)port, 4) == 0xffffffff, "port 0x%x", port);
+        if (!answers(port))
+            CHECK(pio_read(&devices, (uint16_t)port, 1) == 0xff, "port 0x%x", port);
+        if (!answers(port) && !answers(port + 1) && !answers(port + 2) && !answers(port + 3)) {
+            CHECK(pio_read(&devices, (uint16_t)port, 2) == 0xffff, "port 0x%x", port);
+            CHECK(pio_read(&devices, (uint16_t)port, 4) == 0xffffffff, "port 0x%x", port);
+        }
     }
     out(0x3ff, 0x42);
     CHECK(pio_read(&devices, 0x3ff, 2) == 0xff42, "a wide access is one to each register");
+    pio_write(&devices, 0x4cf, 4, 0x00100800);
+    CHECK(in(0x4d0) == 0x08 && in(0x4d1) == 0x10, "each byte goes to its own device");
+}
+
+/* Interrupts of the timer, the UART and the clock come out where a PC has them. */
+static void wires_are_a_pcs(void)
+{
+    reset();
+    CHECK(!(in(0x20) & 0x11) && !(in(0xa0) & 1), "all quiet");
+    out(0x43, 0x10); /* counter 0, mode 0: its output falls */
+    out(0x43, 0x14); /* mode 2: it rises */
+    CHECK(in(0x20) & 0x01, "IRQ 0");
+    out(0x3fc, 0x08);
+    out(0x3f9, 0x02);
+    CHECK(in(0x20) & 0x10, "IRQ 4");
+    CHECK(!(in(0xa0) & 1), "IRQ 8");
+    out(0x70, 0x0b);
+    out(0x71, 0x42);
+    devices.rtc.cmos[0x0c] = 0x40;
+    out(0x70, 0x0b);
+    out(0x71, 0x42);
+    CHECK(in(0xa0) & 1, "IRQ 8");
+}
+
+/* The local APIC answers to its own processor, the I/O APIC to all. */
+static void memory_is_dispatched(void)
+{
+    uint64_t value = 0;
+
+    reset();
+    CHECK(mmio_read(&devices, 0, gpa(0xfee00020), 4, &value) && value == 0, "ID of 0");
+    CHECK(mmio_read(&devices, 1, gpa(0xfee00020), 4, &value) && value == 1u << 24, "ID of 1");
+    CHECK(mmio_write(&devices, 0, gpa(0xfec00000), 4, 1), "IOREGSEL");
+    CHECK(mmio_read(&devices, 1, gpa(0xfec00010), 4, &value) && value == 0x170020, "version");
+    CHECK(!mmio_read(&devices, 0, gpa(0xfee01000), 4, &value), "behind it");
+    CHECK(!mmio_read(&devices, 0, gpa(0xfee00ffe), 4, &value), "over the end");
+    CHECK(!mmio_write(&devices, 0, gpa(0xfebffffe), 4, 0), "over the start");
+    CHECK(!mmio_read(&devices, 0, gpa(~0ull), 1, &value), "the last byte");
+    CHECK(interrupts_write_msr(&devices.interrupts, 0, 0x1b, 0xe0000900), "it moves");
+    CHECK(!mmio_read(&devices, 0, gpa(0xfee00020), 4, &value), "gone from there");
+    CHECK(mmio_read(&devices, 0, gpa(0xe0000030), 4, &value) && value == 0x01050014, "here");
+    CHECK(mmio_read(&devices, 1, gpa(0xfee00030), 4, &value), "the other one has not moved");
+}
+
+/* A reset leaves the time, the CMOS RAM and what waits for the UART alone. */
+static void a_reset_keeps_what_has_a_battery(void)
+{
+    reset();
+    out(0x70, 0x40);
+    out(0x71, 0x77);
+    out(0x3f9, 0x0f);
+    out(0x21, 0);
+    uart_device_receive(&devices.uart, 'a');
+    uart_device_receive(&devices.uart, 'b');
+    devices_reset(&devices);
+    CHECK(in(0x3f9) == 0 && in(0x21) == 0xfb, "registers are as after power-on");
+    CHECK(in(0x3f8) == 'b', "the first was in the receiver, the second waited");
+    out(0x70, 0x40);
+    CHECK(in(0x71) == 0x77, "CMOS RAM");
+    CHECK(devices_next_event(&devices) == NO_EVENT, "no timer runs");
 }
 
 int main(void)
@@ -186,9 +301,13 @@ int main(void)
     RUN(drivers_find_a_16550a);
     RUN(the_divisor_hides_behind_dlab);
     RUN(loop_back_returns_what_is_sent);
-    RUN(received_bytes_wait_in_the_fifo);
     RUN(the_debug_exit_ends);
     RUN(the_shutdown_word_ends);
+    RUN(the_first_end_counts);
+    RUN(guests_reset_their_machine);
     RUN(nothing_answers_elsewhere);
+    RUN(wires_are_a_pcs);
+    RUN(memory_is_dispatched);
+    RUN(a_reset_keeps_what_has_a_battery);
     return test_status();
 }

@@ -45,13 +45,38 @@ static void a_full_file_is_read(void)
           "modules");
 }
 
+static void processors_disks_and_order_are_read(void)
+{
+    CHECK(parse("[a]\nimage = touch.elf\ncpus = 64\npin = 3 0\t 11\ndisk = initrd.img\n"
+                "disk = KERNEL  ro\non_reset = restart\n"
+                "[twofold]\nrun = together\nprocessors = 12\n"
+                "[b]\nimage = kernel\non_reset = end\npin = 1\n"),
+          "%s", why.text);
+    CHECK(settings.run == RUN_TOGETHER && settings.processors == 12, "global");
+    const struct vm_settings *vm = &settings.vm[0];
+    CHECK(vm->cpus == 64 && vm->on_reset == ON_RESET_RESTART, "cpus %u", vm->cpus);
+    CHECK(vm->disk_count == 2 && strcmp(vm->disk[0].name, "initrd.img") == 0 &&
+              !vm->disk[0].read_only && strcmp(vm->disk[1].name, "KERNEL") == 0 &&
+              vm->disk[1].read_only,
+          "disks");
+    CHECK(vm->pin_count == 3 && vm_pinned_to(vm, 0) == 3 && vm_pinned_to(vm, 1) == 0 &&
+              vm_pinned_to(vm, 2) == 11 && vm_pinned_to(vm, 3) == 3 && vm_pinned_to(vm, 63) == 3,
+          "pins go round");
+    CHECK(settings.vm[1].on_reset == ON_RESET_END && vm_pinned_to(&settings.vm[1], 7) == 1, "b");
+    CHECK(parse("[twofold]\nrun = in_turn\n[a]\nimage = touch.elf\npaging = native\ncpus = 1\n"),
+          "%s", why.text);
+}
+
 static void defaults_are_as_documented(void)
 {
     CHECK(parse("[a]\nimage = touch.elf\n"), "%s", why.text);
     const struct vm_settings *vm = &settings.vm[0];
-    CHECK(settings.at_end == AT_END_STAY && settings.without == 0, "global");
+    CHECK(settings.at_end == AT_END_STAY && settings.without == 0 && settings.run == RUN_IN_TURN &&
+              settings.processors == 0,
+          "global");
     CHECK(vm->memory == MIB(64) && vm->ept_page == PAGE_SIZE_1G && vm->cpus == 1 &&
-              vm->time_limit_ms == 0 && vm->paging == PAGING_COMPOUND && vm->module_count == 0,
+              vm->time_limit_ms == 0 && vm->paging == PAGING_COMPOUND && vm->module_count == 0 &&
+              vm->disk_count == 0 && vm->on_reset == ON_RESET_END && vm_pinned_to(vm, 0) == -1,
           "VM");
 }
 
@@ -102,9 +127,37 @@ static void every_mistake_names_its_line(void)
         {"[a]\nstress = often\n", "2: stress = often: must be a number"},
         {"[a]\npaging = magic\n", "2: paging = magic: must be"},
         {"[a]\nept_page = 3m\n", "2: ept_page = 3m: must be"},
-        {"[a]\ncpus = 0\n", "2: cpus = 0: must be"},
-        {"[a]\ncpus = 2\n", "2: cpus = 2: not available"},
+        {"[a]\ncpus = 0\n", "2: cpus = 0: must be a number from 1 to 64"},
+        {"[a]\ncpus = 65\n", "2: cpus = 65: must be a number from 1 to 64"},
         {"[a]\ncpus = two\n", "2: cpus = two: must be"},
+        {"[a]\npin = 0 x\n", "2: pin = ... x: must be numbers"},
+        {"[a]\npin = 0,1\n", "2: pin = ... 0,1: must be numbers"},
+        {"[a]\npin = 0 -1\n", "2: pin = ... -1: must be numbers"},
+        {"[a]\npin = 1 512 3\n", "2: pin = ... 512 3: the last processor is 511"},
+        {"[a]\npin = 0\npin = 1\n", "3: 'pin' a second time"},
+        {"[a]\ndisk = gone.img ro\n", "2: there is no file 'gone.img'"},
+        {"[a]\ndisk = initrd.img rw\n", "2: disk = initrd.img rw: only 'ro' can follow"},
+        {"[a]\ndisk = initrd.img ro ro\n", "2: disk = initrd.img ro ro: only 'ro' can follow"},
+        {"[a]\non_reset = reboot\n", "2: on_reset = reboot: must be end or restart"},
+        {"[twofold]\nrun = fast\n", "2: run = fast: must be in_turn or together"},
+        {"[twofold]\nprocessors = 0\n", "2: processors = 0: must be a number from 1 to 512"},
+        {"[twofold]\nprocessors = 513\n", "2: processors = 513: must be a number from 1 to 512"},
+        /* what does not fit together is told at the key that can be changed */
+        {"[a]\nimage = touch.elf\ncpus = 2\npaging = native\n[b]\nimage = touch.elf\n",
+         "3: cpus = 2: with paging = native only 1 is possible"},
+        {"[a]\nimage = touch.elf\npaging = native\n\npin = 0\n",
+         "5: 'pin' is not possible with paging = native"},
+        {"[a]\nimage = touch.elf\ndisk = initrd.img\npaging = native\n",
+         "3: 'disk' is not possible with paging = native"},
+        {"[a]\nimage = touch.elf\non_reset = end\npaging = native\n",
+         "3: 'on_reset' is not possible with paging = native"},
+        {"[a]\nimage = touch.elf\npaging = native\n[twofold]\nat_end = stay\nrun = together\n",
+         "6: run = together: VM 'a' has paging = native, which needs in_turn"},
+        {"[twofold]\nrun = together\n[b]\nimage = touch.elf\n[a]\nimage = touch.elf\n"
+         "paging = native\n\n",
+         "2: run = together: VM 'a' has paging = native"},
+        {"[a]\nimage = touch.elf\npin = 0 3 2\n[twofold]\nprocessors = 3\n",
+         "5: processors = 3: VM 'a' is pinned to processor 3"},
         {"[a]\ntime_limit = 5\n", "2: time_limit = 5: must be a number and s or ms"},
         {"[a]\ntime_limit = 0s\n", "2: time_limit = 0s: must be more"},
         {"[a]\ntime_limit = 99999999999s\n", "2: time_limit = 99999999999s: must be"},
@@ -133,10 +186,28 @@ static void limits_are_kept(void)
         length += (size_t)sprintf(text + length, "module = initrd.img\n");
     CHECK(!parse(text) && strstr(why.text, "more than 8 modules"), "%s", why.text);
 
-    sprintf(text, "[a]\nargs = %0600d\n", 1);
+    length = (size_t)sprintf(text, "[a]\nimage = touch.elf\n");
+    for (unsigned i = 0; i < VM_DISKS_MAX; i++)
+        length += (size_t)sprintf(text + length, "disk = initrd.img\n");
+    CHECK(parse(text), "%s", why.text);
+    sprintf(text + length, "disk = initrd.img\n");
+    CHECK(!parse(text) && strstr(why.text, "7: more than 4 disks"), "%s", why.text);
+
+    length = (size_t)sprintf(text, "[a]\nimage = touch.elf\npin =");
+    for (unsigned i = 0; i < VCPUS_MAX; i++)
+        length += (size_t)sprintf(text + length, " %u", i);
+    CHECK(parse(text), "%s", why.text);
+    sprintf(text + length, " 0");
+    CHECK(!parse(text) && strstr(why.text, "3: pin has more than 64 processors"), "%s", why.text);
+
+    sprintf(text, "[a]\nargs = %01300d\n", 1);
     CHECK(!parse(text) && strstr(why.text, "line is longer"), "%s", why.text);
-    sprintf(text, "[a]\nargs = %0300d\n", 1);
-    CHECK(!parse(text) && strstr(why.text, "args is longer than 255"), "%s", why.text);
+    sprintf(text, "[a]\nargs = %01024d\n", 1);
+    CHECK(!parse(text) && strstr(why.text, "args is longer than 1023"), "%s", why.text);
+    sprintf(text, "[a]\nimage = touch.elf\nargs = %01023d\n", 1);
+    CHECK(parse(text) && strlen(settings.vm[0].args) == 1023, "%s", why.text);
+    sprintf(text, "[a]\ndisk = %0100d\n", 1);
+    CHECK(!parse(text) && strstr(why.text, "disk name is longer than 63"), "%s", why.text);
     sprintf(text, "[a]\nimage = %0100d\n", 1);
     CHECK(!parse(text) && strstr(why.text, "image is longer than 63"), "%s", why.text);
     CHECK(!settings_parse("[a]\nargs = \0x\n", 14, &modules, &settings, &why) &&
@@ -150,7 +221,8 @@ static void mutated_files_are_safe(void)
 {
     static const char seed_text[] =
         "[twofold]\nat_end = qemu\nwithout = smep\n[vm]\nimage = touch.elf\n"
-        "memory = 64M\nargs = a=1\nmodule = initrd.img x\ntime_limit = 5s\n";
+        "memory = 64M\nargs = a=1\nmodule = initrd.img x\ntime_limit = 5s\n"
+        "disk = initrd.img ro\npin = 0 1 2\ncpus = 3\non_reset = restart\n";
     uint64_t random = 7;
     unsigned accepted = 0;
 
@@ -173,6 +245,7 @@ static void mutated_files_are_safe(void)
 int main(void)
 {
     RUN(a_full_file_is_read);
+    RUN(processors_disks_and_order_are_read);
     RUN(defaults_are_as_documented);
     RUN(every_mistake_names_its_line);
     RUN(limits_are_kept);

@@ -3,8 +3,7 @@
 # is used, scripts/bench-kvm does.
 
 KVM        := $(BUILD)/kvm
-KVM_SHARED := hv/loader.c hv/loader_elf64.c hv/loader_multiboot.c hv/module.c hv/why.c hv/dev/pio.c hv/dev/uart.c \
-              hv/paging/walk.c
+KVM_SHARED := $(wildcard hv/loader*.c) hv/module.c hv/why.c hv/paging/walk.c $(wildcard hv/dev/*.c)
 KVM_SOURCES := $(wildcard tests/kvm/*.c) $(KVM_SHARED)
 KVM_OBJECTS := $(patsubst %.c,$(KVM)/%.o,$(KVM_SOURCES))
 KVM_CFLAGS  := -std=gnu11 -g -O2 $(WARNINGS) -I. -I$(KVM)

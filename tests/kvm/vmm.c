@@ -16,6 +16,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/time.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <linux/kvm.h>
@@ -27,6 +28,7 @@
 
 #define TSS_ADDRESS         0xfffbd000ul /* three pages that KVM needs for real mode, no RAM here */
 #define CPUID_ENTRIES       128u
+#define NS_PER_SECOND       1000000000u /* ticks of the time that devices see */
 #define HOST_PAGE_2M        MAP_HUGE_2MB
 #define CPUID_1             1u
 #define CPUID_1_HYPERVISOR  (1u << 31) /* ECX */
@@ -346,6 +348,29 @@ static void print_end(const struct vmm *v)
     fflush(stdout);
 }
 
+/* Guests poll, and take no interrupts: all that devices need is the time. */
+static uint64_t guest_now(void *context)
+{
+    struct timespec now;
+
+    (void)context;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * NS_PER_SECOND + (uint64_t)now.tv_nsec;
+}
+
+static void notify(void *context, unsigned cpu)
+{
+    (void)context, (void)cpu;
+}
+
+static void written(void *context, gpa_t at, uint64_t len)
+{
+    (void)context, (void)at, (void)len;
+}
+
+static const struct devices_host devices_host = {
+    .now = guest_now, .notify = notify, .written = written};
+
 bool vmm_run(const struct peer_run *run, const struct module *image)
 {
     struct vmm *v = calloc(1, sizeof(*v));
@@ -353,9 +378,16 @@ bool vmm_run(const struct peer_run *run, const struct module *image)
     if (!v)
         return false;
     v->run = run;
-    devices_init(&v->devices, run->settings.name, guest_output);
     bool made = make_vm(v) && load_image(v, image) && make_record(v);
     if (made) {
+        devices_init(&v->devices, &(struct devices_config){.name = run->settings.name,
+                                                           .output = guest_output,
+                                                           .cpus = 1,
+                                                           .tsc_hz = NS_PER_SECOND,
+                                                           .apic_ratio = 1,
+                                                           .physical_bits = v->physical_bits,
+                                                           .ram = &v->ram,
+                                                           .host = &devices_host});
         run_guest(v);
         devices_flush(&v->devices);
         record_close(&v->record);

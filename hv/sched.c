@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* See sched.h. */
+#include "hv/sched.h"
+
+#include "hv/arch.h"
+#include "hv/lock.h"
+#include "hv/vm.h"
+
+#define SLICES_PER_SECOND 200u /* 5 ms: some hundred times what a change costs */
+#define LOOKS_PER_SECOND  100u
+#define NEVER             ~0ull
+
+/* A virtual processor gives way early to one that had less by more than this part of a slice. */
+#define YIELD_PART 8u
+
+/* A host processor's virtual processors. The boot processor changes the list, its own processor
+ * reads it: both under the lock. */
+struct queue {
+    struct lock lock;
+    struct vcpu *first;
+    uint64_t least_ran; /* of those that could run lately: where one that woke begins */
+};
+
+static struct queue queues[PROCESSORS_MAX];
+
+void sched_add(struct vcpu *vcpu)
+{
+    struct queue *q = &queues[vcpu->processor];
+
+    lock_take(&q->lock);
+    vcpu->ran = q->least_ran;
+    vcpu->next = q->first;
+    q->first = vcpu;
+    lock_release(&q->lock);
+    processor_kick(vcpu->processor);
+}
+
+void sched_remove(struct vcpu *vcpu)
+{
+    struct queue *q = &queues[vcpu->processor];
+
+    lock_take(&q->lock);
+    for (struct vcpu **at = &q->first; *at; at = &(*at)->next) {
+        if (*at == vcpu) {
+            *at = vcpu->next;
+            break;
+        }
+    }
+    lock_release(&q->lock);
+}
+
+void sched_attention(struct vcpu *vcpu, uint32_t bits)
+{
+    uint32_t before = __atomic_fetch_or(&vcpu->attention, bits, __ATOMIC_SEQ_CST);
+
+    /* The processor looks before it enters a guest or sleeps. Who set the same bit before has
+     * kicked it. */
+    if ((before & bits) != bits && vcpu->processor != processor_index())
+        processor_kick(vcpu->processor);
+}
+
+static uint64_t slice(void)
+{
+    return time_hz() / SLICES_PER_SECOND;
+}
+
+/* --- choosing --------------------------------------------------------------------------------- */
+
+static bool can_run(const struct vcpu *vcpu, uint64_t now)
+{
+    const struct vm *vm = vcpu->vm;
+
+    if (vcpu->activity == VCPU_GONE)
+        return false;
+    if (vm->end != VM_RUNNING) /* to leave it */
+        return true;
+    if (__atomic_load_n(&vm->paused, __ATOMIC_ACQUIRE))
+        return __atomic_load_n(&vm->requests, __ATOMIC_ACQUIRE) != 0 && vcpu->index == 0;
+    return vcpu->activity == VCPU_RUNS ||
+           __atomic_load_n(&vcpu->attention, __ATOMIC_ACQUIRE) != 0 || vcpu_wakes_at(vcpu) <= now;
+}
+
+/* The next to run, or NULL; *wake: when one of the others has something to do by itself. */
+static struct vcpu *choose(struct queue *q, uint64_t now, uint64_t *wake, bool *others)
+{
+    struct vcpu *best = NULL;
+    unsigned count = 0;
+
+    *wake = NEVER;
+    for (struct vcpu *v = q->first; v; v = v->next) {
+        if (!can_run(v, now)) {
+            if (v->activity != VCPU_GONE && !v->vm->paused)
+                *wake = min_u64(*wake, vcpu_wakes_at(v));
+            v->wanted_since = 0;
+            continue;
+        }
+        if (v->wanted_since == 0) {
+            v->wanted_since = now;
+            v->ran = max_u64(v->ran, q->least_ran); /* what it slept is not owed to it */
+        }
+        count++;
+        if (!best || v->ran < best->ran)
+            best = v;
+    }
+    *others = count > 1;
+    if (best)
+        q->least_ran = max_u64(q->least_ran, best->ran);
+    return best;
+}
+
+bool sched_should_yield(struct vcpu *running)
+{
+    struct queue *q = &queues[running->processor];
+    bool yield = false, others = false;
+
+    if (q->first == running && !running->next)
+        return false;
+    lock_take(&q->lock);
+    uint64_t now = time_now();
+    uint64_t had = running->ran + (now - running->began);
+    for (const struct vcpu *v = q->first; v && !yield; v = v->next) {
+        if (v == running || !can_run(v, now))
+            continue;
+        others = true;
+        yield = now >= running->slice_end || max_u64(v->ran, q->least_ran) + slice() / YIELD_PART < had;
+    }
+    if (others && running->slice_end == NEVER)
+        running->slice_end = now + slice();
+    lock_release(&q->lock);
+    return yield;
+}
+
+static void run(struct vcpu *vcpu, uint64_t now, uint64_t slice_end)
+{
+    vcpu->stolen += now - vcpu->wanted_since;
+    vcpu->slice_end = slice_end;
+    vcpu->began = now;
+    arch_vcpu_run(vcpu);
+    uint64_t after = time_now();
+    vcpu->ran += after - now;
+    vcpu->wanted_since = vcpu->activity == VCPU_RUNS ? after : 0;
+}
+
+void sched_run(bool (*manage)(void))
+{
+    struct queue *q = &queues[processor_index()];
+    uint64_t period = time_hz() / LOOKS_PER_SECOND;
+
+    for (;;) {
+        uint64_t wake;
+        bool others;
+
+        if (manage && !manage())
+            return;
+        lock_take(&q->lock);
+        uint64_t now = time_now();
+        struct vcpu *next = choose(q, now, &wake, &others);
+        lock_release(&q->lock);
+        if (next) {
+            uint64_t slice_end = others ? now + slice() : NEVER;
+            run(next, now, min_u64(slice_end, wake));
+        } else {
+            processor_idle(manage ? min_u64(wake, now + period) : wake);
+        }
+    }
+}

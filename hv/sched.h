@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Which virtual processor a host processor runs.
+ *
+ * Each virtual processor belongs to one host processor for all its life, so that nothing of it is
+ * cached elsewhere. A host processor gives those that can run equal shares of its time: the one
+ * that had least is next, for a slice. One that is alone is not disturbed; one that waits costs
+ * nothing, and where all wait the processor sleeps.
+ */
+#ifndef HV_SCHED_H
+#define HV_SCHED_H
+
+#include "hv/types.h"
+
+struct vcpu;
+
+/* Put it into its processor's queue, and take it out again when it is VCPU_GONE. By the boot
+ * processor. */
+void sched_add(struct vcpu *vcpu);
+void sched_remove(struct vcpu *vcpu);
+
+/* Set bits of vcpu->attention, and see to it that they are looked at soon. By any processor, with
+ * any lock. */
+void sched_attention(struct vcpu *vcpu, uint32_t bits);
+
+/*
+ * A processor's life: it runs its virtual processors until `manage` says false. `manage` is called
+ * between slices, and at least every 10 ms; NULL for processors that manage nothing, whose life
+ * this is for good.
+ */
+void sched_run(bool (*manage)(void));
+
+/*
+ * Whether `running`, whose processor this is, should give way to another virtual processor: one
+ * that had less time, or any when its slice is over. Without others it is never asked to.
+ */
+bool sched_should_yield(struct vcpu *running);
+
+#endif

@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What a virtual processor sees to between two runs of its guest: the VM's time and timers, what
+ * people and other processors left for it, interrupts. See vm.h for who may touch what.
+ */
+#include "hv/arch.h"
+#include "hv/console.h"
+#include "hv/guest_paging.h"
+#include "hv/monitor.h"
+#include "hv/sched.h"
+#include "hv/vm.h"
+
+#define NEVER            ~0ull
+#define LOOKS_PER_SECOND 100u /* how late a time limit may be noticed: 10 ms */
+
+/* --- time ------------------------------------------------------------------------------------- */
+
+uint64_t vm_time(const struct vm *vm)
+{
+    return time_now() + vm->start_offset;
+}
+
+static uint64_t host_time_of(const struct vm *vm, uint64_t at)
+{
+    return at == NEVER ? NEVER : at - vm->start_offset;
+}
+
+uint64_t vcpu_wakes_at(const struct vcpu *vcpu)
+{
+    const struct vm *vm = vcpu->vm;
+    uint64_t at = interrupts_next_event(&vm->devices.interrupts, vcpu->index);
+
+    if (vcpu->index > 0)
+        return host_time_of(vm, at);
+    at = min_u64(at, devices_next_event(&vm->devices));
+    return min_u64(host_time_of(vm, at), vm->deadline);
+}
+
+/* --- word from others ------------------------------------------------------------------------- */
+
+void vm_alert(struct vm *vm)
+{
+    for (unsigned i = 0; i < vm->vcpu_count; i++)
+        sched_attention(&vm->vcpu[i], ATTEND_EVENTS);
+}
+
+void vm_ask(struct vm *vm, uint32_t requests)
+{
+    __atomic_fetch_or(&vm->requests, requests, __ATOMIC_SEQ_CST);
+    sched_attention(&vm->vcpu[0], ATTEND_EVENTS);
+}
+
+bool vm_input(struct vm *vm, uint8_t key)
+{
+    uint32_t at = vm->input_written;
+
+    if (at - __atomic_load_n(&vm->input_read, __ATOMIC_ACQUIRE) == VM_INPUT_BYTES)
+        return false;
+    vm->input[at % VM_INPUT_BYTES] = key;
+    __atomic_store_n(&vm->input_written, at + 1, __ATOMIC_RELEASE);
+    sched_attention(&vm->vcpu[0], ATTEND_EVENTS);
+    return true;
+}
+
+static void take_input(struct vm *vm)
+{
+    uint32_t end = __atomic_load_n(&vm->input_written, __ATOMIC_ACQUIRE);
+    uint32_t at = vm->input_read;
+
+    while (at != end) /* what its queue cannot hold is lost, and it says so to the guest */
+        (void)uart_device_receive(&vm->devices.uart, vm->input[at++ % VM_INPUT_BYTES]);
+    __atomic_store_n(&vm->input_read, at, __ATOMIC_RELEASE);
+}
+
+static void print_statistics(const struct vm *vm)
+{
+    const char *name = vm->settings->name;
+
+    for (unsigned i = 0; i < vm->vcpu_count; i++) {
+        const struct vcpu *v = &vm->vcpu[i];
+        log_line("%s: virtual processor %u on processor %u: %llu exits, ran %llu ms, waited for its "
+                 "processor %llu ms",
+                 name, i, v->processor, (unsigned long long)vm_count_exits(v->exits),
+                 (unsigned long long)(v->ran * 1000 / time_hz()),
+                 (unsigned long long)(v->stolen * 1000 / time_hz()));
+    }
+    guest_paging_print(vm);
+}
+
+static void serve_requests(struct vm *vm)
+{
+    uint32_t requests = __atomic_exchange_n(&vm->requests, 0, __ATOMIC_SEQ_CST);
+
+    if (requests & VM_ASK_STATISTICS)
+        print_statistics(vm);
+    if (requests & VM_ASK_POWER_BUTTON)
+        devices_power_button(&vm->devices);
+    if (requests & VM_ASK_RESET)
+        vm_end(vm, VM_RESET);
+    if (requests & VM_ASK_END)
+        vm_end(vm, VM_ENDED);
+}
+
+/* What is the VM's, and virtual processor 0 does for all. */
+static void serve_vm(struct vm *vm)
+{
+    if (vm->requests)
+        serve_requests(vm);
+    if (vm->input_read != __atomic_load_n(&vm->input_written, __ATOMIC_ACQUIRE))
+        take_input(vm);
+    if (devices_next_event(&vm->devices) <= vm_time(vm))
+        devices_tick(&vm->devices);
+    if (devices_have_work(&vm->devices)) {
+        devices_work(&vm->devices);
+        if (devices_have_work(&vm->devices))
+            sched_attention(&vm->vcpu[0], ATTEND_EVENTS);
+    }
+    vm_check_deadline(vm);
+}
+
+/* --- waiting and waking ----------------------------------------------------------------------- */
+
+static bool has_event(struct vcpu *vcpu)
+{
+    struct interrupts *interrupts = &vcpu->vm->devices.interrupts;
+
+    vcpu->nmi |= interrupts_take_nmi(interrupts, vcpu->index);
+    return vcpu->nmi || (vcpu->halted_with_interrupts &&
+                         interrupts_pending(interrupts, vcpu->index) != INTERRUPT_NONE);
+}
+
+/* With interrupts off an NMI, INIT or a person can still end the wait; of these only another
+ * processor of the VM can send the first two. */
+static bool can_be_woken(const struct vm *vm)
+{
+    for (unsigned i = 0; i < vm->vcpu_count; i++) {
+        const struct vcpu *v = &vm->vcpu[i];
+        if (v->activity == VCPU_RUNS || (v->activity == VCPU_HALTED && v->halted_with_interrupts))
+            return true;
+    }
+    return false;
+}
+
+bool vcpu_halt(struct vcpu *vcpu, bool interrupts_on)
+{
+    vcpu->activity = VCPU_HALTED;
+    vcpu->halted_with_interrupts = interrupts_on;
+    if (has_event(vcpu)) {
+        vcpu->activity = VCPU_RUNS;
+        return true;
+    }
+    devices_flush(&vcpu->vm->devices); /* a prompt has no line end */
+    if (!can_be_woken(vcpu->vm))
+        vm_stop(vcpu->vm, "HLT with nothing that could wake the processor");
+    return false;
+}
+
+/* INIT and SIPI, SDM 3A 8.4.2: SIPI counts only after INIT. */
+static void take_starts(struct vcpu *vcpu)
+{
+    struct interrupts *interrupts = &vcpu->vm->devices.interrupts;
+    enum apic_start start;
+    uint8_t page;
+
+    while ((start = interrupts_take_start(interrupts, vcpu->index, &page)) != APIC_START_NONE) {
+        if (start == APIC_START_INIT) {
+            arch_vcpu_init(vcpu);
+            vcpu->activity = VCPU_WAITS_SIPI;
+            if (vcpu->index == 0) /* it would start at its reset vector, where no firmware is */
+                vm_end(vcpu->vm, VM_RESET);
+        } else if (vcpu->activity == VCPU_WAITS_SIPI) {
+            arch_vcpu_startup(vcpu, page);
+            vcpu->activity = VCPU_RUNS;
+        }
+    }
+}
+
+static bool has_to_go(const struct vm *vm)
+{
+    return vm->end != VM_RUNNING || __atomic_load_n(&vm->paused, __ATOMIC_ACQUIRE);
+}
+
+/* What the virtual processor did that stopped the VM is the first to come here: it has the lock. */
+static void tell_end(struct vcpu *vcpu)
+{
+    struct vm *vm = vcpu->vm;
+
+    if (vm->told || (vm->end != VM_STOPPED && vm->end != VM_TIMEOUT))
+        return;
+    vm->told = true;
+    devices_flush(&vm->devices);
+    arch_vcpu_dump(vcpu);
+}
+
+bool vcpu_attend(struct vcpu *vcpu)
+{
+    struct vm *vm = vcpu->vm;
+    struct interrupts *interrupts = &vm->devices.interrupts;
+
+    if (vcpu->processor == 0) /* where the boot processor's slices are long, keys are not to wait */
+        monitor_poll();
+    if (vcpu->index == 0)
+        serve_vm(vm);
+    interrupts_tick(interrupts, vcpu->index);
+
+    uint32_t attention = __atomic_exchange_n(&vcpu->attention, 0, __ATOMIC_SEQ_CST);
+    if (attention & ATTEND_FLUSH)
+        arch_vcpu_flush(vcpu);
+    if (attention & ATTEND_DUMP)
+        arch_vcpu_dump(vcpu);
+    if (!has_to_go(vm))
+        take_starts(vcpu);
+    if (has_to_go(vm)) {
+        tell_end(vcpu);
+        return false;
+    }
+    if (has_event(vcpu) && vcpu->activity == VCPU_HALTED)
+        vcpu->activity = VCPU_RUNS;
+    if (vcpu->activity != VCPU_RUNS || sched_should_yield(vcpu))
+        return false;
+    arch_vcpu_inject(vcpu);
+    arch_vcpu_arm(vcpu, min_u64(min_u64(vcpu_wakes_at(vcpu), vcpu->slice_end),
+                                time_now() + time_hz() / LOOKS_PER_SECOND));
+    return true;
+}
