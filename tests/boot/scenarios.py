@@ -33,6 +33,7 @@ class Scenario:
     memory: int = 3072  # MiB
     processors: int = 1
     limit: float = 240  # seconds
+    answers: typing.Sequence = ()  # (what is awaited, what is then typed), bytes, in their order; none: no input
     stop: typing.Any = None  # bytes in a line that end the machine: what follows does not matter
 
 
