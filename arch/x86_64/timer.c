@@ -11,22 +11,27 @@
 #include "drivers/apic.h"
 #include "hv/arch.h"
 
-/* When the profiler looks next, which goes by the guest's own time. */
+/* What a guest gets to run at the least before the profiler's exit: it may be in a step, during
+ * which the profiler does nothing. */
+#define LEAST_TICKS 256u
+
+/* When the profiler looks next, which goes by the guest's own time. At an exit it looks by itself
+ * (paging_end_exit). */
 static uint64_t profiler_looks_at(const struct vcpu *vcpu, uint64_t now)
 {
     uint64_t next = cpt_head(vcpu->vm->paging.cpt)->next_look;
     uint64_t guest = vcpu->arch->guest_ticks;
 
-    return now + (next > guest ? next - guest : 0);
+    return now + (next > guest + LEAST_TICKS ? next - guest : LEAST_TICKS);
 }
 
 void arch_vcpu_arm(struct vcpu *vcpu, uint64_t at)
 {
     uint64_t now = rdtsc();
 
+    vcpu->arch->wake_at = at;
     if (vcpu->vm->paging.cpt)
         at = min_u64(at, profiler_looks_at(vcpu, now));
-    vcpu->arch->wake_at = at;
     if (!vmx.preemption_timer) {
         apic_timer_once(at);
         return;
