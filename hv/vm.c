@@ -526,6 +526,7 @@ static void start(const struct vm_settings *settings)
     vm->settings = settings;
     vm->modules = vms.modules;
     vm->ram_base = HPA_NONE;
+    vm->start_offset = 0 - time_now();
     vms.vm[vms.count++] = vm;
     log_start(settings, is_native(vm));
     if (!create(vm, &entry, &why)) {
@@ -533,7 +534,6 @@ static void start(const struct vm_settings *settings)
         return;
     }
     start_clock(vm);
-    vm->start_offset = 0 - vm->started;
     if (is_native(vm))
         arch_native_run(vm, &entry);
     else

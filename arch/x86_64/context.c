@@ -49,6 +49,8 @@ void context_load(const struct guest_context *context)
     write_cr4(read_cr4() | CR4_OSFXSR | CR4_OSXMMEXCPT | (has_xsave() ? CR4_OSXSAVE : 0));
     if (has_xsave()) {
         write_xcr0(guest_xcr0_offered());
+        if (vmx.xsaves)
+            wrmsr(MSR_XSS, 0); /* the guest's, for good */
         __asm__ volatile("xrstor64 (%0)"
                          :
                          : "r"(context->fpu), "a"(XSAVE_ALL), "d"(XSAVE_ALL)

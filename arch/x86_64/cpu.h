@@ -115,6 +115,8 @@
 #define CPUID7_ECX_UMIP     BIT(2)
 #define CPUID7_ECX_PKU      BIT(3)
 #define CPUID7_ECX_LA57     BIT(16)
+/* CPUID.(0xd,1) */
+#define CPUIDD1_EAX_XSAVES BIT(3)
 /* CPUID.80000001 */
 #define CPUID_EXT1_EDX_NX     BIT(20)
 #define CPUID_EXT1_EDX_1G     BIT(26)

@@ -37,7 +37,7 @@
 #define CPUID1_ECX_OSXSAVE BIT(27)
 /* Fast short REP MOV; nothing of speculation control, whose MSRs are not offered */
 #define OFFER_7_EDX BIT(4)
-/* XSAVEOPT, XSAVEC, XGETBV with ECX = 1; not XSAVES, which needs IA32_XSS */
+/* XSAVEOPT, XSAVEC, XGETBV with ECX = 1; XSAVES where VT-x lets guests have it */
 #define OFFER_D1_EAX (BIT(0) | BIT(1) | BIT(2))
 /* XCR0, SDM 1 13.3: what belongs to the features above; not MPX, not AMX */
 #define XCR0_X87     BIT(0)
@@ -126,7 +126,9 @@ static struct cpuid_regs xsave_leaf(struct cpuid_regs r, uint32_t subleaf)
         return (struct cpuid_regs){
             .eax = (uint32_t)real.xcr0, .ebx = r.ebx, .ecx = real.xsave_size};
     if (subleaf == 1)
-        return (struct cpuid_regs){.eax = r.eax & OFFER_D1_EAX, .ebx = compacted_size()};
+        return (struct cpuid_regs){
+            .eax = r.eax & (OFFER_D1_EAX | (vmx.xsaves ? CPUIDD1_EAX_XSAVES : 0)),
+            .ebx = compacted_size()};
     return subleaf < 64 && (real.xcr0 >> subleaf & 1) ? r : (struct cpuid_regs){0};
 }
 
@@ -545,6 +547,9 @@ bool guest_read_msr(struct vcpu *vcpu, uint32_t msr, uint64_t *value)
     case MSR_DEBUGCTL:
         *value = 0;
         return true;
+    case MSR_XSS: /* no supervisor state is offered, CPUID.(0xd,1):ECX */
+        *value = 0;
+        return vmx.xsaves;
     case MSR_MISC_ENABLE:
         *value = MISC_ENABLE_FAST_STRINGS | MISC_ENABLE_NO_BTS | MISC_ENABLE_NO_PEBS;
         return true;
@@ -596,6 +601,8 @@ bool guest_write_msr(struct vcpu *vcpu, uint32_t msr, uint64_t value)
     case MSR_MISC_ENABLE:
     case MSR_MCG_STATUS:
         return true;
+    case MSR_XSS:
+        return vmx.xsaves && value == 0;
     case MSR_DEBUGCTL:
         return value == 0;
     default:

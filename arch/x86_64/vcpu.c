@@ -126,6 +126,8 @@ static void set_controls(const struct vcpu *vcpu)
         vmwrite(VMCS_TSC_OFFSET, 0);
     if (vmx.vpid)
         vmwrite(VMCS_VPID, vcpu->arch->vpid);
+    if (vmx.xsaves)
+        vmwrite(VMCS_XSS_EXITING_BITMAP, 0); /* IA32_XSS is always 0 (guest_write_msr) */
     pmu_set_vmcs();
 }
 

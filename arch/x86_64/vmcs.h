@@ -23,6 +23,7 @@ enum vmcs_field {
     VMCS_HOST_TR_SELECTOR = 0x0c0c,
     /* 64-bit */
     VMCS_MSR_BITMAP = 0x2004,
+    VMCS_XSS_EXITING_BITMAP = 0x202c,
     VMCS_EXIT_MSR_LOAD_ADDRESS = 0x2008,
     VMCS_ENTRY_MSR_LOAD_ADDRESS = 0x200a,
     VMCS_TSC_OFFSET = 0x2010,
@@ -144,6 +145,7 @@ enum vmcs_segment { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS, SEG_LDTR, SE
 #define PROC2_VPID               (1u << 5)
 #define PROC2_UNRESTRICTED_GUEST (1u << 7)
 #define PROC2_INVPCID            (1u << 12)
+#define PROC2_XSAVES             (1u << 20)
 
 /* VM-exit controls, table 25-13 */
 #define EXIT_SAVE_DEBUG            (1u << 2)

@@ -83,6 +83,7 @@ static const struct control proc2_controls[] = {
     {PROC2_UNRESTRICTED_GUEST, OPTIONAL, "unrestricted guest"},
     {PROC2_RDTSCP, OPTIONAL, "RDTSCP"},
     {PROC2_INVPCID, OPTIONAL, "INVPCID"},
+    {PROC2_XSAVES, OPTIONAL, "XSAVES/XRSTORS"},
 };
 
 static const struct control exit_controls[] = {
@@ -138,7 +139,10 @@ static uint32_t absent_instructions(void)
     bool rdtscp = (cpuid(0x80000001, 0).edx & CPUID_EXT1_EDX_RDTSCP) != 0;
     bool invpcid = cpuid(0, 0).eax >= 7 && (cpuid(7, 0).ebx & CPUID7_EBX_INVPCID) != 0;
 
-    return (rdtscp ? 0 : PROC2_RDTSCP) | (invpcid ? 0 : PROC2_INVPCID);
+    bool xsaves = cpuid(0, 0).eax >= 0xd && (cpuid(0xd, 1).eax & CPUIDD1_EAX_XSAVES) != 0;
+
+    return (rdtscp ? 0 : PROC2_RDTSCP) | (invpcid ? 0 : PROC2_INVPCID) |
+           (xsaves ? 0 : PROC2_XSAVES);
 }
 
 static bool choose_controls(uint64_t without, struct why *why)
@@ -178,6 +182,7 @@ static bool choose_controls(uint64_t without, struct why *why)
     vmx.unrestricted_guest = (vmx.proc2 & PROC2_UNRESTRICTED_GUEST) != 0;
     vmx.rdtscp = (vmx.proc2 & PROC2_RDTSCP) != 0;
     vmx.invpcid = (vmx.proc2 & PROC2_INVPCID) != 0;
+    vmx.xsaves = (vmx.proc2 & PROC2_XSAVES) != 0;
     vmx.perf_global_ctrl = (exit_capability >> 32 & EXIT_LOAD_PERF_GLOBAL_CTRL) &&
                            (entry_capability >> 32 & ENTRY_LOAD_PERF_GLOBAL_CTRL);
     vmx.cr3_exits = (vmx.proc & (PROC_CR3_LOAD | PROC_CR3_STORE)) != 0;

@@ -34,7 +34,7 @@ struct vmx {
     bool cr3_exits;         /* MOV to and from CR3 cannot be kept from exiting */
     bool invlpg_exits;      /* INVLPG can be made to exit */
     bool string_io_info;
-    bool rdtscp, invpcid;
+    bool rdtscp, invpcid, xsaves;
     bool perf_global_ctrl;           /* entries and exits can load IA32_PERF_GLOBAL_CTRL */
     unsigned preemption_timer_shift; /* it counts TSC >> shift */
     unsigned max_ept_leaf;           /* level: 1, 2 or 3 */

@@ -10,6 +10,8 @@
 #define PM1_TMR           (1u << 0)
 #define PM1_GBL           (1u << 5)
 #define PM1_PWRBTN        (1u << 8)
+/* Linux enables the clock's event always and reads it back; the alarm itself is IRQ 8's. */
+#define PM1_RTC_EN        (1u << 10)
 #define PM1_EVENTS        (PM1_TMR | PM1_GBL | PM1_PWRBTN)
 
 /* 4.8.3.2: PM1_CNT */
@@ -136,7 +138,7 @@ static void write_byte(struct acpi_pm *pm, unsigned offset, uint8_t value)
         pm->status &= (uint16_t)~with_byte(0, index, value);
         return;
     case ACPI_PM_EVENT + PM1_ENABLE_OFFSET:
-        pm->enable = with_byte(pm->enable, index, value) & PM1_EVENTS;
+        pm->enable = with_byte(pm->enable, index, value) & (PM1_EVENTS | PM1_RTC_EN);
         return;
     case ACPI_PM_CONTROL:
         write_control(pm, with_byte(pm->control, index, value));
