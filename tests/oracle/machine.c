@@ -466,6 +466,11 @@ void machine_change_policy(struct machine *m)
                policy.switch_level);
     cpt_set_policy(m->cpt, &policy);
     m->policies++;
+    for (unsigned i = 0; i < PROCESSORS * CPT_RECENT_ROOTS; i++) {
+        struct cpt_cpu cpu = m->cpu[i / CPT_RECENT_ROOTS].cpt;
+        if (cpt_load_recent(m->cpt, &cpu, cpu.recent[i % CPT_RECENT_ROOTS].cr3, m->now))
+            machine_wrong(m, "a root can be loaded as the policy before had it");
+    }
     if (cpt_head(m->cpt)->unsync > 0)
         machine_wrong(m, "tables are out of sync after the policy has changed");
     if (other && (policy.kind == POLICY_STATIC ||
