@@ -55,9 +55,12 @@ def boot(scenario):
         hypervisor = scenario.hypervisor(pathlib.Path(folder)) if scenario.hypervisor else None
         disk = image.make(folder, settings, files, hypervisor)
         run = machine.Run(scenario.machine, disk, folder, scenario.limit, scenario.cpu_model, scenario.memory,
-                          processors=scenario.processors)
+                          processors=scenario.processors, interactive=bool(scenario.talk))
+        talk = list(scenario.talk)
         for raw in run.lines():
             seen.lines.append(console.parse(raw))
+            if talk and talk[0][0] in raw:
+                run.send(talk.pop(0)[1])
             if scenario.stop and scenario.stop in raw:
                 run.end()
         seen.status = run.status

@@ -371,6 +371,7 @@ void machine_reset(struct machine *m)
     m->narrow = m->programs < PROGRAMS_BEFORE_NARROW && one_in(chance, 2);
     m->orderly = unsync && one_in(chance, 3);
     m->busy = 4 * (m->levels - 1);
+    m->restless = m->programs == PROGRAMS_NOW && one_in(chance, 6);
     trace_create(&m->trace, m->events, TRACE_EVENTS);
 
     struct cpt_host host = {m, protect, invalidate, references, NULL};

@@ -132,6 +132,7 @@ struct machine {
     bool narrow;   /* most accesses by the same tables, most stores to them: what is stale is met */
     bool orderly;  /* tables of a level lead to those of the next, as kernels have them, */
     unsigned busy; /* and one leaf table at a time is written most */
+    bool restless; /* the policy is changed now and then */
     uint64_t now;
     struct change change[CHANGES_MAX];
     unsigned changes;
