@@ -21,6 +21,7 @@
 #define CMOS_PORT     0x70u
 #define CMOS_PORTS    2u
 #define CMOS_IRQ      8u
+#define CMOS_CENTURY  0x32u /* the register that holds it */
 #define RESET_PORT    0xcf9u
 #define RESET_VALUE   0x06u /* system reset, hard */
 #define LINT_NMI      1u
@@ -453,6 +454,7 @@ static uint32_t put_madt(struct writer *w, const struct acpi_guest *guest)
 #define FADT_TIMER_LEN    91u
 #define FADT_C2_LATENCY   96u
 #define FADT_C3_LATENCY   98u
+#define FADT_CENTURY      108u
 #define FADT_BOOT         109u
 #define FADT_FLAGS        112u
 #define FADT_RESET        116u
@@ -521,6 +523,7 @@ static uint32_t put_fadt(struct writer *w, uint32_t facs, uint32_t dsdt)
     patch(w, t + FADT_TIMER_LEN, ACPI_PM_TIMER_BYTES, 1);
     patch(w, t + FADT_C2_LATENCY, NO_C2, 2);
     patch(w, t + FADT_C3_LATENCY, NO_C3, 2);
+    patch(w, t + FADT_CENTURY, CMOS_CENTURY, 1);
     patch(w, t + FADT_BOOT, BOOT_LEGACY_DEVICES | BOOT_NO_VGA | BOOT_NO_MSI | BOOT_NO_ASPM, 2);
     patch(w, t + FADT_FLAGS,
           FLAG_WBINVD | FLAG_PROC_C1 | FLAG_NO_SLEEP_KEY | FLAG_NO_FIXED_RTC | FLAG_TIMER_32 |

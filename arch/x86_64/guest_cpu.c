@@ -21,7 +21,7 @@
 #define OFFER_1_EDX                                                                                \
     (BIT(0) | BIT(1) | BIT(2) | BIT(3) | BIT(4) | BIT(5) | BIT(6) | BIT(8) | BIT(11) | BIT(13) |   \
      BIT(15) | BIT(16) | BIT(17) | BIT(19) | BIT(23) | BIT(24) | BIT(25) | BIT(26) | BIT(27))
-/* FSGSBASE, BMI1, AVX2, FDP, SMEP, BMI2, ERMS, INVPCID, no FPU CS/DS, AVX-512 F/DQ, RDSEED, ADX,
+/* TSC_ADJUST is ours; FSGSBASE, BMI1, AVX2, FDP, SMEP, BMI2, ERMS, INVPCID, no FPU CS/DS, AVX-512 F/DQ, RDSEED, ADX,
  * SMAP, AVX-512 IFMA, CLFLUSHOPT, CLWB, AVX-512 CD, SHA, AVX-512 BW/VL */
 #define OFFER_7_EBX                                                                                \
     (CPUID7_EBX_FSGSBASE | BIT(3) | BIT(5) | BIT(6) | CPUID7_EBX_SMEP | BIT(8) | BIT(9) |          \
@@ -170,6 +170,8 @@ static struct cpuid_regs basic_leaf(uint32_t leaf, uint32_t subleaf)
             break;
         r.eax = 0;
         r.ebx &= OFFER_7_EBX & (vmx.invpcid ? ~0ull : ~CPUID7_EBX_INVPCID);
+        if (vmx.proc & PROC_TSC_OFFSETTING)
+            r.ebx |= (uint32_t)CPUID7_EBX_TSC_ADJUST;
         r.ecx &= OFFER_7_ECX & (vmx.rdtscp ? ~0ull : ~CPUID7_ECX_RDPID);
         r.edx &= OFFER_7_EDX;
         return r;
@@ -528,6 +530,9 @@ bool guest_read_msr(struct vcpu *vcpu, uint32_t msr, uint64_t *value)
         return true;
     }
     switch (msr) {
+    case MSR_TSC_ADJUST:
+        *value = (uint64_t)vcpu->tsc_adjust;
+        return true;
     case MSR_TSC:
         *value = vm_time(vcpu->vm) + (uint64_t)vcpu->tsc_adjust;
         return true;
@@ -572,6 +577,10 @@ bool guest_write_msr(struct vcpu *vcpu, uint32_t msr, uint64_t value)
         return interrupts_write_msr(&vcpu->vm->devices.interrupts, vcpu->index, msr, value);
     }
     switch (msr) {
+    case MSR_TSC_ADJUST: /* SDM 3B 18.17.3: what is written to either shows in both */
+        vcpu->tsc_adjust = (int64_t)value;
+        vcpu_set_tsc_offset(vcpu);
+        return true;
     case MSR_TSC:
         vcpu->tsc_adjust = (int64_t)(value - vm_time(vcpu->vm));
         vcpu_set_tsc_offset(vcpu);

@@ -44,48 +44,72 @@ static struct why failure;
 static bool released; /* all have come: go on */
 static void (*main_function)(void);
 
+static uint64_t ticks_of(uint32_t us)
+{
+    return time_hz() / US_PER_SECOND * us;
+}
+
 /* --- clocks ----------------------------------------------------------------------------------- */
 
-#define COMPARISONS 1000u /* by each of the two */
-#define BOTH        2u
+#define COMPARISONS    1000u /* by each of the two */
+#define COMPARE_FOR_US 50000u
 
 /*
- * Two processors read their TSCs in turn, as it comes. One that reads less than what the other has
- * read before is behind by that at least.
+ * Two processors read their TSCs in turn. One that reads less than what the other has read just
+ * before is behind by that at least.
  */
 static struct {
-    struct lock lock;
-    uint32_t ready; /* counts both, as they begin and as they end */
-    uint64_t last;
-    bool last_by_boot;
+    uint32_t turn; /* even: the boot processor's */
+    bool last_turn;
+    uint64_t last;                      /* what was read before */
     uint64_t boot_behind, other_behind; /* ticks, the most that was seen */
 } clocks;
 
-static uint64_t rdtsc_in_order(void)
+static void wait_for_turn(uint32_t parity)
 {
-    __asm__ volatile("lfence" : : : "memory");
-    return rdtsc();
+    while (__atomic_load_n(&clocks.turn, __ATOMIC_ACQUIRE) % 2 != parity)
+        processor_relax();
 }
 
-static void compare_clocks(bool is_boot)
+static void end_turn(void)
 {
-    __atomic_fetch_add(&clocks.ready, 1, __ATOMIC_ACQ_REL);
-    while (__atomic_load_n(&clocks.ready, __ATOMIC_ACQUIRE) < BOTH)
-        processor_relax();
-    for (unsigned i = 0; i < COMPARISONS; i++) {
-        lock_take(&clocks.lock);
-        uint64_t now = rdtsc_in_order();
-        if (now < clocks.last && clocks.last_by_boot != is_boot) {
-            uint64_t *behind = is_boot ? &clocks.boot_behind : &clocks.other_behind;
-            *behind = max_u64(*behind, clocks.last - now);
-        }
-        clocks.last = now;
-        clocks.last_by_boot = is_boot;
-        lock_release(&clocks.lock);
+    __atomic_store_n(&clocks.turn, clocks.turn + 1, __ATOMIC_RELEASE);
+}
+
+/* LFENCE keeps the processor from reading the TSC before its turn has come, SDM 2B RDTSC. */
+static void compare_clock(uint64_t *behind)
+{
+    __asm__ volatile("lfence" : : : "memory");
+    uint64_t now = rdtsc();
+
+    if (now < clocks.last)
+        *behind = max_u64(*behind, clocks.last - now);
+    clocks.last = now;
+}
+
+static void compare_on_boot_processor(void)
+{
+    uint64_t start = time_now();
+
+    for (unsigned i = 1; !clocks.last_turn; i++) {
+        wait_for_turn(0);
+        compare_clock(&clocks.boot_behind);
+        clocks.last_turn = i == COMPARISONS || time_now() - start > ticks_of(COMPARE_FOR_US);
+        end_turn();
     }
-    __atomic_fetch_add(&clocks.ready, 1, __ATOMIC_ACQ_REL);
-    while (__atomic_load_n(&clocks.ready, __ATOMIC_ACQUIRE) < 2 * BOTH)
-        processor_relax();
+    wait_for_turn(0);
+}
+
+static void compare_on_other(void)
+{
+    bool last_turn;
+
+    do {
+        wait_for_turn(1);
+        compare_clock(&clocks.other_behind);
+        last_turn = clocks.last_turn;
+        end_turn();
+    } while (!last_turn);
 }
 
 /* True if they agree, else a line says by how much they do not. */
@@ -120,7 +144,7 @@ __attribute__((noreturn)) static void begin(struct processor *self)
         cpu_halt_forever();
     }
     __atomic_store_n(&progress, PROGRESS_UP, __ATOMIC_RELEASE);
-    compare_clocks(false);
+    compare_on_other();
     while (!__atomic_load_n(&released, __ATOMIC_ACQUIRE))
         processor_relax();
     write_cr3(read_cr3()); /* forget the trampoline, which is unmapped by now */
@@ -165,11 +189,6 @@ static void fill_trampoline(void)
         .root = root.v,
         .entry = begin,
     };
-}
-
-static uint64_t ticks_of(uint32_t us)
-{
-    return time_hz() / US_PER_SECOND * us;
 }
 
 static void wait_us(uint32_t us)
@@ -262,7 +281,7 @@ static bool start_one(uint32_t id, struct processor **spare)
         log_line("processors: the one with APIC id %u is left out: %s", id, failure.text);
         return true;
     }
-    compare_clocks(true);
+    compare_on_boot_processor();
     processor_add(p);
     return clocks_agree(p);
 }

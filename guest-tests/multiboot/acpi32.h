@@ -15,7 +15,6 @@ struct acpi_table {
 
 /* What the guests use of the FADT (5.2.9): offsets. */
 #define FADT_DSDT        40u
-#define FADT_SCI_INT     46u
 #define FADT_SMI_CMD     48u
 #define FADT_ACPI_ENABLE 52u
 #define FADT_PM1A_CNT    64u
@@ -45,7 +44,6 @@ struct madt_entry {
 #define MADT_LOCAL_APIC 0u
 #define MADT_IO_APIC    1u
 #define MADT_OVERRIDE   2u
-#define MADT_X2APIC     9u
 #define MADT_FIRST      44u
 #define MADT_ENABLED    1u
 

@@ -3,7 +3,8 @@
  * idle: halts until a timer has woken it so many times, and prints the time that it took, in TSC
  * ticks and in milliseconds. Arguments: by=pit (IRQ 0 of the i8254, by way of the i8259) or by=apic
  * (the local APIC's timer), times=N (100), us=N (time between two wake-ups, 1000 microseconds, at
- * most 50000). Ends with value 0, or 1 after "FAIL ..." if HLT ended without the timer.
+ * most 50000). Ends with value 0, or 1 after "FAIL ..." if HLT ended without the timer. If
+ * the timer never comes, it halts for ever.
  */
 #include "guest-tests/multiboot/machine32.h"
 

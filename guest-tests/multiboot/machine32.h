@@ -213,7 +213,6 @@ void apic_reset(struct cpu *cpu);
 /* --- I/O APIC (82093AA data sheet)
  * ---------------------------------------------------------------- */
 
-#define IOAPIC_ID         0x00u
 #define IOAPIC_VERSION    0x01u
 #define IOAPIC_ENTRY(pin) (0x10u + 2 * (pin))
 #define ENTRY_LOGICAL     (1u << 11)

@@ -88,7 +88,7 @@ void main(uint32_t magic, const void *info)
     put_number(type);
     put('\n');
     uint16_t value = (uint16_t)(inw(control) & ~(SLEEP_TYPE_MAX << PM1_SLP_TYP));
-    outw(control, (uint16_t)(value | type << PM1_SLP_TYP | PM1_SLP_EN));
+    outw(control, (uint16_t)(value | (uint32_t)type << PM1_SLP_TYP | PM1_SLP_EN));
     spin_us(BOUND_US);
     check(false, "the machine is still on");
 }

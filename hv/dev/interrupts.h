@@ -88,7 +88,8 @@ uint8_t interrupts_tpr(const struct interrupts *interrupts, unsigned cpu);
 void interrupts_set_tpr(struct interrupts *interrupts, unsigned cpu, uint8_t tpr);
 
 /* IA32_APIC_BASE (0x1b), IA32_TSC_DEADLINE (0x6e0), x2APIC's 0x800 to 0x8ff: whether `msr` is one
- * of them; access to them, false: #GP. */
+ * of them; access to them, false: #GP. The deadline is compared with now() of struct devices_host:
+ * the caller takes a processor's own TSC offset out of it and puts it in again. */
 bool interrupts_has_msr(uint32_t msr);
 bool interrupts_read_msr(struct interrupts *interrupts, unsigned cpu, uint32_t msr,
                          uint64_t *value);

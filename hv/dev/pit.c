@@ -148,7 +148,6 @@ static bool out_of(const struct pit_counter *counter, uint64_t tick)
         return mode_of(counter) != TERMINAL_COUNT;
     switch (mode_of(counter)) {
     case TERMINAL_COUNT:
-        return passed >= count;
     case ONE_SHOT:
         return passed >= count;
     case RATE_GENERATOR:
@@ -170,14 +169,13 @@ static uint64_t next_rise(const struct pit_counter *counter, uint64_t seen)
         return NO_EVENT;
     switch (mode_of(counter)) {
     case TERMINAL_COUNT:
+    case ONE_SHOT:
         return end > seen ? end : NO_EVENT;
     case RATE_GENERATOR:
     case SQUARE_WAVE:
         if (counter->count == 1)
             return NO_EVENT;
         return end > seen ? end : end + ((seen - end) / counter->count + 1) * counter->count;
-    case ONE_SHOT:
-        return end > seen ? end : NO_EVENT;
     default: /* the strobe is low for one pulse */
         return end + 1 > seen ? end + 1 : NO_EVENT;
     }

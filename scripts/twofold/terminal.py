@@ -60,12 +60,10 @@ def raw(fd):
 
 @contextlib.contextmanager
 def connected(send, end):
-    """While in this context, what is typed goes to `send` (bytes), and the escape calls `end`. Without a terminal on the
-    standard input nothing happens."""
-    if not sys.stdin.isatty():
-        yield
-        return
+    """While in this context, what is on the standard input goes to `send` (bytes). Of a terminal each key does at once, and
+    the escape calls `end`; of anything else all bytes as they are, and its end ends nothing."""
     fd = sys.stdin.fileno()
+    terminal = sys.stdin.isatty()
     closing = threading.Event()
 
     def typed():
@@ -74,14 +72,15 @@ def connected(send, end):
             if not select.select([fd], [], [], POLL_SECONDS)[0]:
                 continue
             data = os.read(fd, 1024)
-            for_machine, over = escapes.feed(data)
+            for_machine, over = escapes.feed(data) if terminal else (data, False)
             if for_machine:
                 send(for_machine)
-            if over or not data:
+            if over or (terminal and not data):
                 end()
+            if over or not data:
                 return
 
-    with raw(fd):
+    with raw(fd) if terminal else contextlib.nullcontext():
         thread = threading.Thread(target=typed, daemon=True)
         thread.start()
         try:

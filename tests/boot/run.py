@@ -44,6 +44,22 @@ class Console:
         return b"".join(line.value for line in self.lines if line.kind == "guest" and line.name == name)
 
 
+class Typist:
+    """Types each answer when what it waits for has come: in what guests print, or in the hypervisor's lines."""
+
+    def __init__(self, answers, send):
+        self.left = list(answers)
+        self.send = send
+        self.text = b""
+
+    def see(self, line):
+        self.text += line.value if line.kind == "guest" else line.raw + b"\n"
+        while self.left and self.left[0][0] in self.text:
+            awaited, answer = self.left.pop(0)
+            self.text = self.text.partition(awaited)[2]
+            self.send(answer)
+
+
 def boot(scenario):
     """Boot a scenario's image and collect its console."""
     seen = Console()
@@ -55,12 +71,11 @@ def boot(scenario):
         hypervisor = scenario.hypervisor(pathlib.Path(folder)) if scenario.hypervisor else None
         disk = image.make(folder, settings, files, hypervisor)
         run = machine.Run(scenario.machine, disk, folder, scenario.limit, scenario.cpu_model, scenario.memory,
-                          processors=scenario.processors, interactive=bool(scenario.talk))
-        talk = list(scenario.talk)
+                          scenario.processors, interactive=bool(scenario.answers))
+        typist = Typist(scenario.answers, run.send)
         for raw in run.lines():
             seen.lines.append(console.parse(raw))
-            if talk and talk[0][0] in raw:
-                run.send(talk.pop(0)[1])
+            typist.see(seen.lines[-1])
             if scenario.stop and scenario.stop in raw:
                 run.end()
         seen.status = run.status

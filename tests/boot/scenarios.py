@@ -33,8 +33,8 @@ class Scenario:
     memory: int = 3072  # MiB
     processors: int = 1
     limit: float = 240  # seconds
+    answers: typing.Sequence = ()  # (what is awaited, what is then typed), bytes, in their order; none: no input
     stop: typing.Any = None  # bytes in a line that end the machine: what follows does not matter
-    talk: typing.Sequence = ()  # (bytes in a line, bytes that are typed then), one after another
 
 
 def expect(name, condition, why):
@@ -541,7 +541,7 @@ def monitor_vms():
 
 # What must be on the console, and what is typed then.
 MONITOR_TALK = [
-    (b"other| looping", b"\x01l"),
+    (b"twofold: work: phases.elf", b"\x01l"),
     (b"    other: running", b"\x01cpause other\r"),
     (b"other is paused", b"list\r"),
     (b"    other: paused", b"stats o\r"),
@@ -559,7 +559,7 @@ MONITOR_TALK = [
     (b"work: from now on paging compound, policy threshold", b"map work\r"),
     (b"work: regions of the root that runs:", b"stats other\r"),
     (b"other: paging shadow, policy pinned; roots: 0 nested, 0 compound, 1 shadow", b"reset other\r"),
-    (b"other| looping", b"attach other\rend plain\r"),
+    (b"twofold: other: loop.elf", b"attach other\rend plain\r"),
     (b"plain: ended from the console", b"help\r"),
     (b"KEY is one of switch_level", b""),
     (b"result bench=phases phase=steady", b"\r\x01n\x01cend other\r"),
@@ -618,7 +618,7 @@ ALL = [
     Scenario("self-test-other-panics", check_other_panics, [guest("ends")], guest_files("ends"), processors=4,
              globals="self_test = other_panics", limit=240),
     Scenario("monitor", check_monitor, monitor_vms(), guest_files("loop", "phases"), globals="run = together\n",
-             talk=MONITOR_TALK),
+             answers=MONITOR_TALK),
     Scenario("without-ept", check_without_ept, [guest("ends")], guest_files("ends"), globals="without = ept"),
     Scenario("ends", check_ends, ends_vms(), ends_files),
     Scenario("bad-images", check_bad_images,

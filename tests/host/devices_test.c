@@ -18,10 +18,12 @@ static void collect(const char *text, size_t len)
     output[output_length] = '\0';
 }
 
+static uint64_t tsc;
+
 static uint64_t now(void *context)
 {
     (void)context;
-    return 0;
+    return tsc;
 }
 
 static void notify(void *context, unsigned cpu)
@@ -209,8 +211,8 @@ static bool answers(unsigned port)
 {
     static const struct {
         unsigned first, last;
-    } ranges[] = {{0x20, 0x21}, {0x40, 0x43},   {0x61, 0x61},   {0x70, 0x71},  {0x92, 0x92},
-                  {0xa0, 0xa1}, {0x3f8, 0x3ff}, {0x4d0, 0x4d1}, {0xcf9, 0xcf9}};
+    } ranges[] = {{0x20, 0x21}, {0x40, 0x43},   {0x61, 0x61},   {0x70, 0x71},   {0x92, 0x92},
+                  {0xa0, 0xa1}, {0x3f8, 0x3ff}, {0x4d0, 0x4d1}, {0x600, 0x60b}, {0xcf8, 0xcff}};
 
     for (unsigned i = 0; i < sizeof(ranges) / sizeof(ranges[0]); i++) {
         if (port >= ranges[i].first && port <= ranges[i].last)
@@ -294,6 +296,81 @@ static void a_reset_keeps_what_has_a_battery(void)
     CHECK(devices_next_event(&devices) == NO_EVENT, "no timer runs");
 }
 
+/* One access of a guest that tries everything: mostly where something is. */
+static void try_something(uint64_t *random)
+{
+    static const uint16_t ports[] = {0x20,  0x40,  0x60,  0x70,  0x92, 0xa0,
+                                     0x3f8, 0x4d0, 0x600, 0xcf8, 0xf4, 0x8900};
+    static const uint64_t places[] = {0xfee00000, 0xfec00000, 0xd0000000, 0xfee00380};
+    static const uint64_t timer[] = {0xfee00320, 0xfee00380, 0xfee003e0};
+    unsigned cpu = (unsigned)(test_random(random) % 2);
+    unsigned bytes = 1u << test_random(random) % 3;
+    uint16_t port = (uint16_t)(ports[test_random(random) % 12] + test_random(random) % 8);
+    gpa_t at = gpa(places[test_random(random) % 4] + (test_random(random) % 0x400 & ~15ull));
+    if (test_random(random) % 4 == 0)
+        at = gpa(timer[test_random(random) % 3]);
+    uint32_t msr = 0x800 + (uint32_t)(test_random(random) % 0x40);
+    uint64_t value = test_random(random) >> test_random(random) % 64;
+
+    switch (test_random(random) % 8) {
+    case 0:
+        pio_read(&devices, port, bytes);
+        return;
+    case 1:
+    case 2:
+        pio_write(&devices, port, bytes, (uint32_t)value);
+        return;
+    case 3:
+        mmio_read(&devices, cpu, at, bytes * 2, &value);
+        return;
+    case 4:
+        mmio_write(&devices, cpu, at, test_random(random) % 4 ? 4 : bytes * 2, value);
+        return;
+    case 5:
+        msr = test_random(random) % 4 == 0 ? 0x6e0 : test_random(random) % 64 == 0 ? 0x1b : msr;
+        if (test_random(random) % 2)
+            interrupts_read_msr(&devices.interrupts, cpu, msr, &value);
+        else
+            interrupts_write_msr(&devices.interrupts, cpu, msr, value);
+        return;
+    case 6:
+        uart_device_receive(&devices.uart, (uint8_t)value);
+        return;
+    default:
+        interrupts_take(&devices.interrupts, cpu);
+        return;
+    }
+}
+
+/* What a guest does harms nothing, and no timer's next event is where it was after it was served.
+ */
+static void guests_may_try_everything(void)
+{
+    uint64_t random = 99;
+
+    for (unsigned i = 0; i < 300000; i++) {
+        if (i % 3000 == 0) {
+            tsc = test_random(&random) >> 16;
+            reset();
+            for (unsigned cpu = 0; cpu < 2; cpu++)
+                mmio_write(&devices, cpu, gpa(0xfee000f0), 4, 0x1ff);
+        }
+        output_length = 0;
+        try_something(&random);
+        if (devices.end != DEVICES_RUNNING)
+            devices_reset(&devices);
+        tsc += test_random(&random) >> (20 + test_random(&random) % 44);
+        devices_tick(&devices);
+        CHECK(devices_next_event(&devices) > tsc, "operation %u: a device's event has passed", i);
+        for (unsigned cpu = 0; cpu < 2; cpu++) {
+            interrupts_tick(&devices.interrupts, cpu);
+            CHECK(interrupts_next_event(&devices.interrupts, cpu) > tsc,
+                  "operation %u: a processor's event has passed", i);
+        }
+    }
+    tsc = 0;
+}
+
 int main(void)
 {
     RUN(lines_carry_the_name);
@@ -309,5 +386,6 @@ int main(void)
     RUN(wires_are_a_pcs);
     RUN(memory_is_dispatched);
     RUN(a_reset_keeps_what_has_a_battery);
+    RUN(guests_may_try_everything);
     return test_status();
 }

@@ -104,8 +104,11 @@ static void virtual_wire_mode(void)
     expect(0, 0x3c, "TPR holds no ExtINT back");
     pic_out(0xa0, 0x20), pic_out(0x20, 0x20);
     lapic_out(0, 0x350, 0x10700);
+    lapic_out(1, 0xf0, 0x1ff);
+    lapic_out(1, 0x350, 0x700);
     line(3, true);
     expect(0, INTERRUPT_NONE, "LINT0 is masked");
+    expect(1, INTERRUPT_NONE, "INTR is wired to processor 0 alone");
     lapic_out(0, 0x350, 0x700);
     expect(0, 0x33, "LINT0 is unmasked");
 }
@@ -214,7 +217,9 @@ static void starting_processors(void)
     lapic_out(0, 0x300, 0x4698);
     lapic_out(0, 0x300, 0x4699);
     CHECK(interrupts_any(&interrupts, 2), "something to look at");
+    lapic_out(2, 0x80, 0x50);
     CHECK(interrupts_take_start(&interrupts, 2, &page) == APIC_START_INIT, "INIT first");
+    CHECK(lapic_in(2, 0x80) == 0, "it has reset the local APIC");
     CHECK(interrupts_take_start(&interrupts, 2, &page) == APIC_START_SIPI && page == 0x99, "SIPI");
     CHECK(interrupts_take_start(&interrupts, 2, &page) == APIC_START_NONE, "no more");
     CHECK(interrupts_take_start(&interrupts, 1, &page) == APIC_START_INIT, "INIT");

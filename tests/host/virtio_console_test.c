@@ -214,6 +214,38 @@ static void work_is_bounded(void)
     driver_free(&d);
 }
 
+/* A request of several works goes out whole and in order. */
+static void long_texts_arrive_whole(void)
+{
+    enum { LONG = 9000 };
+    struct test_segment segment[5];
+    char text[LONG], joined[LONG + 1] = "";
+    unsigned count = 0;
+    size_t length = 0;
+
+    start(7);
+    set_up(&d, 0, 16);
+    uint64_t at = allocate(&d, LONG, 1);
+    for (unsigned i = 0; i < LONG; i++)
+        text[i] = (char)(test_below(&d, 40) ? 'a' + test_below(&d, 26) : '\n');
+    text[LONG - 1] = '\n';
+    guest_write(&d, at, text, LONG);
+    divide(&d, segment, &count, at, LONG, ARRAY_SIZE(segment));
+    add_request(&d, TRANSMIT, segment, count, count, false);
+    notify(&d, TRANSMIT);
+    CHECK(virtio_has_work(d.device), "more than one work");
+    while (virtio_has_work(d.device))
+        virtio_work(d.device);
+    for (char *line = output; *line;) {
+        size_t bytes = strcspn(line, "\n") + 1;
+        memcpy(joined + length, line + strlen("vm| "), bytes - strlen("vm| "));
+        length += bytes - strlen("vm| ") - (line[2] == '+');
+        line += bytes;
+    }
+    CHECK(length == LONG && memcmp(joined, text, LONG) == 0, "%zu bytes", length);
+    driver_free(&d);
+}
+
 /* Descriptors of the other direction: no data, no harm. */
 static void wrong_directions_are_empty(void)
 {
@@ -243,6 +275,7 @@ int main(void)
     RUN(input_fills_the_drivers_buffers);
     RUN(input_waits_for_a_slow_driver);
     RUN(work_is_bounded);
+    RUN(long_texts_arrive_whole);
     RUN(wrong_directions_are_empty);
     return test_status();
 }

@@ -537,6 +537,22 @@ static void a_request_has_less_than_4_gib(void)
     driver_free(&d);
 }
 
+/* 5.4.6.2: fewer bytes than asked for are an answer. */
+static void an_answer_is_bounded(void)
+{
+    uint64_t at;
+    uint16_t head;
+    uint32_t len;
+
+    start(15);
+    set_up(&d, 0, 8);
+    ask(1000, &at);
+    notify(&d, 0);
+    CHECK(take_used(&d, 0, &head, &len) && len == 256, "%u bytes", len);
+    CHECK(all_random(at, 256) && !all_random(at, 257), "and no more are written");
+    driver_free(&d);
+}
+
 /* --- event indices ---------------------------------------------------------------------------- */
 
 /* The driver's side of 2.7.7 to 2.7.10, for any wishes of it; indices wrap around. */
@@ -685,6 +701,7 @@ int main(void)
     RUN(direct_descriptors_may_lead_to_an_indirect_one);
     RUN(a_chain_may_have_as_many_segments_as_a_queue);
     RUN(a_request_has_less_than_4_gib);
+    RUN(an_answer_is_bounded);
     RUN(event_indices_are_kept);
     RUN(any_driver_harms_only_itself);
     return test_status();

@@ -92,7 +92,7 @@ TESTS = [
     *((f"the platform test kernel passes on QEMU: {machine}, {cpus} processors", platform(machine, cpus))
       for machine, cpus in (("q35", 1), ("q35", 2), ("q35", 4), ("pc", 2))),
     ("the platform test kernel misses a processor", fails("platform", "cpus=3 only=acpi", "FAIL cpus: ", cpus=2)),
-    ("the platform test kernel refuses an unknown argument", fails("platform", "onyl=apic", "an argument is unknown")),
+    ("the platform test kernel refuses an unknown argument", fails("platform", "what=apic", "an argument is unknown")),
     *((f"a guest resets the machine by {how}", resets(how)) for how in ("cf9", "kbd", "triple")),
     *((f"a guest powers the machine off: {machine}", powers_off(machine)) for machine in ("q35", "pc")),
     *((f"a guest idles by its timer: {by}", idles(by)) for by in ("pit", "apic")),

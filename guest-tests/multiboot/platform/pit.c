@@ -6,7 +6,6 @@
 #define PIT_CONTROL        0x43u
 #define READ_BACK          0xc0u
 #define READ_BACK_NO_COUNT 0x20u
-#define READ_BACK_NO_STATE 0x10u
 #define COUNTER(channel)   (2u << (channel))
 #define STATUS_OUT         0x80u
 #define STATUS_NULL        0x40u

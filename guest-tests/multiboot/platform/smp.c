@@ -318,7 +318,7 @@ static uint32_t directory[1024] __attribute__((aligned(4096)));
 static uint32_t table[1024] __attribute__((aligned(4096)));
 static uint32_t pages[2][PAGE / 4] __attribute__((aligned(4096)));
 
-static volatile uint32_t stale, rounds_begun, rounds_seen[CPUS_MAX];
+static volatile uint32_t stale, rounds_seen[CPUS_MAX];
 
 static uint32_t address(const volatile void *at)
 {

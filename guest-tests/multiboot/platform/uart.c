@@ -31,7 +31,6 @@
 #define MCR_LOOP    0x10u
 #define LSR_DATA    0x01u
 #define LSR_OVERRUN 0x02u
-#define LSR_THRE    0x20u
 #define LSR_IDLE    0x40u
 
 #define VECTOR_UART (VECTOR_PIC + 4)
