@@ -363,7 +363,7 @@ static bool create_vcpu(struct vcpu *vcpu, const struct entry_state *entry, stru
         return why_set(why, "no memory for a virtual processor");
     context_init(&arch->context);
     guest_mtrrs_init(&arch->mtrrs);
-    arch->least_gap = ~0ull;
+    arch->least_gap = NO_GAP;
     arch->proc = vmx.proc;
     arch->exceptions = EXCEPTIONS_ALWAYS;
 
