@@ -12,9 +12,9 @@
 #include "hv/arch.h"
 
 /*
- * When the profiler looks next, which goes by the guest's own time. That leaves out of each exit the
- * least that one has taken: a guest whose exits are all this timer's, and so no shorter than what is
- * left, must run for longer or its time stands still.
+ * When the profiler looks next, which goes by the guest's own time. That leaves out of each exit
+ * the least that one has taken: a guest whose exits are all this timer's, and so no shorter than
+ * what is left, must run for longer or its time stands still.
  */
 static uint64_t profiler_looks_at(const struct vcpu *vcpu, uint64_t now)
 {
