@@ -40,7 +40,8 @@ static size_t keys_left;
 static bool answers; /* VMs do at once what they are asked */
 static struct paging_choice choice_asked;
 
-static void add(char *to, size_t room, const char *format, ...)
+__attribute__((format(printf, 3, 4))) static void add(char *to, size_t room, const char *format,
+                                                      ...)
 {
     size_t length = strlen(to);
     va_list args;
