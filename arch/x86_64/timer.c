@@ -11,10 +11,15 @@
 #include "drivers/apic.h"
 #include "hv/arch.h"
 
+/* What a guest gets to run at the least before the profiler's exit: it may be in a step, during
+ * which the profiler does nothing. */
+#define LEAST_TICKS 256u
+
 /*
- * When the profiler looks next, which goes by the guest's own time. That leaves out of each exit
- * the least that one has taken: a guest whose exits are all this timer's, and so no shorter than
- * what is left, must run for longer or its time stands still.
+ * When the profiler looks next, which goes by the guest's own time. At an exit it looks by itself
+ * (paging_end_exit). The guest's time leaves out of each exit the least that one has taken: a guest
+ * whose exits are all this timer's, and so no shorter than what is left, must run for longer, or
+ * its time stands still.
  */
 static uint64_t profiler_looks_at(const struct vcpu *vcpu, uint64_t now)
 {
@@ -23,18 +28,18 @@ static uint64_t profiler_looks_at(const struct vcpu *vcpu, uint64_t now)
     uint64_t least = vcpu->arch->least_gap;
     uint64_t left = next > guest ? next - guest : 0;
 
-    if (left > 0 && left <= least && least != NO_GAP)
+    if (left <= least && least != NO_GAP)
         left += least;
-    return now + left;
+    return now + max_u64(left, LEAST_TICKS);
 }
 
 void arch_vcpu_arm(struct vcpu *vcpu, uint64_t at)
 {
     uint64_t now = rdtsc();
 
+    vcpu->arch->wake_at = at;
     if (vcpu->vm->paging.cpt)
         at = min_u64(at, profiler_looks_at(vcpu, now));
-    vcpu->arch->wake_at = at;
     if (!vmx.preemption_timer) {
         apic_timer_once(at);
         return;
