@@ -32,6 +32,16 @@ static bool present;
 static unsigned fifo_bytes; /* 16, or 1 for a UART without a working FIFO */
 static unsigned fifo_room;  /* bytes that may be sent without looking at LSR */
 
+/*
+ * What has come in. While a long text goes out as much can come in, more than the FIFO holds: who
+ * waits for the transmitter empties the receiver, too. `receiving` is for who does it; the others
+ * need not wait for that.
+ */
+#define RECEIVED_BYTES 256u /* a power of two */
+static uint8_t received[RECEIVED_BYTES];
+static uint32_t received_in, received_out;
+static bool receiving;
+
 static volatile void *register_at(unsigned n)
 {
     return registers + n * uart.stride;
@@ -56,10 +66,25 @@ static void write_register(unsigned n, uint8_t value)
         *(volatile uint8_t *)register_at(n) = value;
 }
 
+static void receive(void)
+{
+    if (__atomic_exchange_n(&receiving, true, __ATOMIC_ACQUIRE))
+        return;
+    while (received_in - __atomic_load_n(&received_out, __ATOMIC_ACQUIRE) < RECEIVED_BYTES &&
+           (read_register(UART_LSR) & LSR_DATA_READY)) {
+        received[received_in % RECEIVED_BYTES] = read_register(UART_DATA);
+        __atomic_store_n(&received_in, received_in + 1, __ATOMIC_RELEASE);
+    }
+    __atomic_store_n(&receiving, false, __ATOMIC_RELEASE);
+}
+
 static bool wait_for(uint8_t bits)
 {
     for (unsigned i = 0; i < POLLS_MAX; i++) {
-        if ((read_register(UART_LSR) & bits) == bits)
+        uint8_t lsr = read_register(UART_LSR);
+        if (lsr & LSR_DATA_READY)
+            receive();
+        if ((lsr & bits) == bits)
             return true;
         cpu_pause();
     }
@@ -122,7 +147,13 @@ void uart_flush(void)
 
 int uart_read(void)
 {
-    if (!present || !(read_register(UART_LSR) & LSR_DATA_READY))
+    if (!present)
         return -1;
-    return read_register(UART_DATA);
+    receive();
+    uint32_t out = received_out;
+    if (out == __atomic_load_n(&received_in, __ATOMIC_ACQUIRE))
+        return -1;
+    int byte = received[out % RECEIVED_BYTES];
+    __atomic_store_n(&received_out, out + 1, __ATOMIC_RELEASE);
+    return byte;
 }

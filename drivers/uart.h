@@ -25,7 +25,7 @@ void uart_write(const char *text, size_t len);
 /* Wait, bounded, until the last bit has left the wire. */
 void uart_flush(void);
 
-/* A byte that has come in, or -1 when there is none. */
+/* A byte that has come in, or -1 when there is none. By one processor at a time. */
 int uart_read(void);
 
 #endif

@@ -79,7 +79,7 @@ static bool cost_is_known(const struct bench *b)
 static uint64_t modelled_cost(const struct vm *vm)
 {
     const struct bench *b = &vm->bench;
-    const struct policy_settings *p = &vm->settings->policy;
+    const struct policy_settings *p = &vm->paging.choice.policy;
     uint64_t exits = vm_count_exits(b->exits) * p->cost_exit;
     uint64_t per_thousand = mean_references(b) * p->cost_reference; /* of touches */
     uint64_t walks = b->result.touches / THOUSAND * per_thousand +
@@ -130,11 +130,11 @@ static void print_record(const struct vm *vm)
     console_begin();
     console_printf(
         "@bench {\"bench\": \"%s\", \"vm\": \"%s\", \"phase\": \"%s\", \"paging\": \"%s\", ",
-        b->name, vm->settings->name, phase_name(b->phase), paging_mode_name(vm->settings->paging));
+        b->name, vm->settings->name, phase_name(b->phase), paging_mode_name(vm->paging.choice.mode));
     vm_print_ept_page(vm->settings);
     console_printf("\"vcpus\": %u, ", vm->settings->cpus);
-    if (vm->settings->paging == PAGING_COMPOUND)
-        console_printf("\"policy\": \"%s\", ", policy_name(vm->settings->policy.kind));
+    if (vm->paging.choice.mode == PAGING_COMPOUND)
+        console_printf("\"policy\": \"%s\", ", policy_name(vm->paging.choice.policy.kind));
     console_printf("\"ops\": %llu, \"ticks\": %llu, \"host_ticks\": ", (ull)b->result.ops,
                    (ull)b->result.ticks);
     if (vm->settings->paging == PAGING_NATIVE)
@@ -195,7 +195,7 @@ static void keep_row(const struct vm *vm)
     if (!row)
         return;
     *row = (struct row){
-        .paging = paging_mode_name(vm->settings->paging),
+        .paging = paging_mode_name(vm->paging.choice.mode),
         .ept_page =
             vm->settings->paging == PAGING_NATIVE ? "-" : page_size_name(vm->settings->ept_page),
         .phase = b->phase,

@@ -2,11 +2,12 @@
 /*
  * The hypervisor's console: whole lines, to every sink that the machine has (UART, screen).
  *
- * Three kinds of line share it, and scripts/run takes them apart again:
+ * These lines share it, and scripts/run takes them apart again:
  *
  *   twofold: TEXT     the hypervisor speaks
  *   NAME| TEXT        a line that the VM called NAME wrote
  *   NAME+ TEXT        the same, but the VM has not ended the line yet
+ *   twofold| , twofold+   the monitor's prompt and what is typed, in the same way
  *   @KIND {...}       a record for programs: one JSON object (see docs/output.md)
  *
  * Each call writes all of its text before another processor's gets its turn. What is made of

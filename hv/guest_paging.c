@@ -5,6 +5,7 @@
 #include "hv/arch.h"
 #include "hv/console.h"
 #include "hv/memory.h"
+#include "hv/sched.h"
 
 #define SHADOW_MEMORY_SHARE 64u /* of the VM's memory, by default */
 #define SHADOW_MEMORY_LEAST MIB(8)
@@ -101,32 +102,40 @@ static uint64_t ticks_of_us(uint64_t us)
     return time_hz() * us / US_PER_SECOND;
 }
 
-static struct cpt_settings cpt_settings(const struct vm_settings *s)
+/* The policy by which a compound table does what `choice` says. */
+static struct policy_settings policy_of(const struct paging_choice *choice)
 {
+    struct policy_settings policy = choice->policy;
+
+    if (choice->mode != PAGING_COMPOUND) {
+        policy.kind = POLICY_STATIC;
+        policy.pinned_shadow = choice->mode == PAGING_SHADOW;
+        policy.switch_level = choice->mode == PAGING_SHADOW ? 0 : LEVELS;
+    }
+    if (!arch_sees_invalidations())
+        policy.unsync_writes = 0;
+    return policy;
+}
+
+static struct cpt_settings cpt_settings(const struct vm *vm)
+{
+    const struct vm_settings *s = vm->settings;
     struct cpt_settings c = {
         .levels = LEVELS,
         .physical_bits = arch_physical_bits(),
         .max_leaf = arch_has_1g_pages() ? 3 : 2,
-        .policy = s->policy,
+        .policy = policy_of(&vm->paging.choice),
         .interval = ticks_of_us(s->interval_us),
         .interval_max = ticks_of_us(max_u64(s->interval_us, INTERVAL_MAX_US)),
         .stress = s->stress,
         .seed = s->seed,
     };
-
-    if (s->paging == PAGING_SHADOW) {
-        c.policy.kind = POLICY_STATIC;
-        c.policy.pinned_shadow = true;
-        c.policy.switch_level = 0;
-    }
-    if (!arch_sees_invalidations())
-        c.policy.unsync_writes = 0;
     return c;
 }
 
 bool guest_paging_create(struct vm *vm, struct why *why)
 {
-    struct cpt_settings settings = cpt_settings(vm->settings);
+    struct cpt_settings settings = cpt_settings(vm);
     struct cpt_host host = arch_paging_host(vm);
     struct cpt_ram ram = {vm->ram.host, vm->ram_base, vm->ram.low, vm->ram.high};
     const char *reason;
@@ -142,6 +151,49 @@ bool guest_paging_create(struct vm *vm, struct why *why)
     for (unsigned i = 0; i < vm->vcpu_count; i++)
         cpt_add_cpu(vm->paging.cpt, &vm->vcpu[i].cpt);
     return true;
+}
+
+/* --- changing it ------------------------------------------------------------------------------ */
+
+bool guest_paging_ask(struct vm *vm, const struct paging_choice *choice)
+{
+    struct guest_paging *p = &vm->paging;
+
+    if (__atomic_load_n(&p->is_asked, __ATOMIC_ACQUIRE))
+        return false;
+    p->asked = *choice;
+    __atomic_store_n(&p->is_asked, 1, __ATOMIC_RELEASE);
+    vm_ask(vm, VM_ASK_PAGING);
+    return true;
+}
+
+static const char *policy_text(const struct paging_choice *choice)
+{
+    switch (choice->mode) {
+    case PAGING_SHADOW:
+        return "pinned";
+    case PAGING_COMPOUND:
+        return policy_name(choice->policy.kind);
+    default:
+        return policy_name(POLICY_STATIC);
+    }
+}
+
+void guest_paging_change(struct vm *vm)
+{
+    struct guest_paging *p = &vm->paging;
+
+    if (vm->steps > 0)
+        return;
+    p->choice = p->asked;
+    struct policy_settings policy = policy_of(&p->choice);
+    arch_vcpu_flush(&vm->vcpu[0]); /* so that the root is known that it loaded without an exit */
+    cpt_set_policy(p->cpt, &policy);
+    for (unsigned i = 0; i < vm->vcpu_count; i++) /* which lets them walk as it is now */
+        sched_attention(&vm->vcpu[i], ATTEND_FLUSH);
+    log_line("%s: from now on paging %s, policy %s", vm->settings->name,
+             paging_mode_name(p->choice.mode), policy_text(&p->choice));
+    __atomic_store_n(&p->is_asked, 0, __ATOMIC_RELEASE);
 }
 
 void guest_paging_written(struct vm *vm, gpa_t at, uint64_t len)
@@ -163,7 +215,7 @@ static void print_map_line(void *context, const char *text)
     log_line("%s:   %s", (const char *)context, text);
 }
 
-void guest_paging_print(const struct vm *vm)
+void guest_paging_print_counts(const struct vm *vm)
 {
     const struct cpt *c = vm->paging.cpt;
     const char *name = vm->settings->name;
@@ -178,9 +230,7 @@ void guest_paging_print(const struct vm *vm)
     uint64_t all =
         s->state_ticks[CPT_NESTED] + s->state_ticks[CPT_COMPOUND] + s->state_ticks[CPT_SHADOW] + 1;
     log_line("%s: paging %s, policy %s; roots: %u nested, %u compound, %u shadow", name,
-             paging_mode_name(vm->settings->paging),
-             vm->settings->paging == PAGING_SHADOW ? "pinned"
-                                                   : policy_name(vm->settings->policy.kind),
+             paging_mode_name(vm->paging.choice.mode), policy_text(&vm->paging.choice),
              n.roots[CPT_NESTED], n.roots[CPT_COMPOUND], n.roots[CPT_SHADOW]);
     log_line("%s: time: %llu %% nested, %llu %% compound, %llu %% shadow", name,
              (ull)(s->state_ticks[CPT_NESTED] * 100 / all),
@@ -212,8 +262,30 @@ void guest_paging_print(const struct vm *vm)
         "%llu nodes dropped for floods of writes",
         name, (ull)s->unsyncs, (ull)s->resyncs, (ull)s->invlpgs, (ull)s->prefetched,
         (ull)s->floods);
-    log_line("%s: regions of the root that runs:", name);
-    cpt_print_map(c, &vm->vcpu[0].cpt, print_map_line, (void *)(uintptr_t)name);
+    console_end();
+}
+
+void guest_paging_print_map(const struct vm *vm)
+{
+    const char *name = vm->settings->name;
+
+    console_begin();
+    if (vm->paging.cpt) {
+        log_line("%s: regions of the root that runs:", name);
+        cpt_print_map(vm->paging.cpt, &vm->vcpu[0].cpt, print_map_line, (void *)(uintptr_t)name);
+    } else {
+        log_line("%s: no compound page table: the processor walks the guest's own everywhere",
+                 name);
+    }
+    console_end();
+}
+
+void guest_paging_print(const struct vm *vm)
+{
+    console_begin();
+    guest_paging_print_counts(vm);
+    if (vm->paging.cpt)
+        guest_paging_print_map(vm);
     console_end();
 }
 
@@ -229,8 +301,8 @@ void guest_paging_print_json(const struct vm *vm)
     struct cpt_counts n = cpt_count(c);
     console_printf(
         ", \"policy\": \"%s\", \"roots\": {\"nested\": %u, \"compound\": %u, \"shadow\": %u}",
-        vm->settings->paging == PAGING_SHADOW ? "pinned" : policy_name(vm->settings->policy.kind),
-        n.roots[CPT_NESTED], n.roots[CPT_COMPOUND], n.roots[CPT_SHADOW]);
+        policy_text(&vm->paging.choice), n.roots[CPT_NESTED], n.roots[CPT_COMPOUND],
+        n.roots[CPT_SHADOW]);
     console_printf(", \"state_ticks\": {\"nested\": %llu, \"compound\": %llu, \"shadow\": %llu}",
                    (ull)s->state_ticks[CPT_NESTED], (ull)s->state_ticks[CPT_COMPOUND],
                    (ull)s->state_ticks[CPT_SHADOW]);

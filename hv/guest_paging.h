@@ -22,7 +22,20 @@ void guest_paging_destroy(struct vm *vm);
 /* A device has written `len` bytes of RAM at `at`: tables among them are followed. */
 void guest_paging_written(struct vm *vm, gpa_t at, uint64_t len);
 
-/* For people: states, counters and the map of regions, as lines of the log. */
+/*
+ * Leave word that the VM's memory is to be translated so from now on; modes are nested, shadow and
+ * compound. Only of a VM that has a compound table. False while an earlier change is not done. By
+ * the boot processor.
+ */
+bool guest_paging_ask(struct vm *vm, const struct paging_choice *choice);
+
+/* Make the change that was asked for, unless a page of tables is open: then it waits. By virtual
+ * processor 0, under the VM's lock. */
+void guest_paging_change(struct vm *vm);
+
+/* For people, as lines of the log: states and counters, the map of regions, both. */
+void guest_paging_print_counts(const struct vm *vm);
+void guest_paging_print_map(const struct vm *vm);
 void guest_paging_print(const struct vm *vm);
 
 /* For programs: the members of a JSON object, after a comma; nothing with paging = nested. */

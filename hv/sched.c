@@ -59,6 +59,13 @@ void sched_attention(struct vcpu *vcpu, uint32_t bits)
         processor_kick(vcpu->processor);
 }
 
+void sched_wake(struct vcpu *vcpu, uint32_t bits)
+{
+    __atomic_fetch_or(&vcpu->attention, bits, __ATOMIC_SEQ_CST);
+    if (vcpu->processor != processor_index())
+        processor_kick(vcpu->processor);
+}
+
 static uint64_t slice(void)
 {
     return time_hz() / SLICES_PER_SECOND;
@@ -74,8 +81,9 @@ static bool can_run(const struct vcpu *vcpu, uint64_t now)
         return false;
     if (vm->end != VM_RUNNING) /* to leave it */
         return true;
-    if (__atomic_load_n(&vm->paused, __ATOMIC_ACQUIRE))
-        return __atomic_load_n(&vm->requests, __ATOMIC_ACQUIRE) != 0 && vcpu->index == 0;
+    if (__atomic_load_n(&vm->paused, __ATOMIC_ACQUIRE)) /* it answers, and its guest waits */
+        return (__atomic_load_n(&vm->requests, __ATOMIC_ACQUIRE) != 0 && vcpu->index == 0) ||
+               (__atomic_load_n(&vcpu->attention, __ATOMIC_ACQUIRE) & ATTEND_DUMP) != 0;
     return vcpu->activity == VCPU_RUNS ||
            __atomic_load_n(&vcpu->attention, __ATOMIC_ACQUIRE) != 0 || vcpu_wakes_at(vcpu) <= now;
 }

@@ -23,6 +23,10 @@ void sched_remove(struct vcpu *vcpu);
  * any lock. */
 void sched_attention(struct vcpu *vcpu, uint32_t bits);
 
+/* The same where the bits may stand already without having been looked at, as those of a VM that is
+ * paused: its processor looks in any case. */
+void sched_wake(struct vcpu *vcpu, uint32_t bits);
+
 /*
  * A processor's life: it runs its virtual processors until `manage` says false. `manage` is called
  * between slices, and at least every 10 ms; NULL for processors that manage nothing, whose life

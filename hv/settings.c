@@ -184,6 +184,20 @@ static int find_name(const char *const *names, size_t count, const char *word)
     return -1;
 }
 
+int paging_mode_of(const char *name)
+{
+    return find_name(paging_names, ARRAY_SIZE(paging_names), name);
+}
+
+int policy_kind_of(const char *name)
+{
+    for (int i = 0; i < POLICY_KINDS; i++) {
+        if (strcmp(policy_name((enum policy_kind)i), name) == 0)
+            return i;
+    }
+    return -1;
+}
+
 /* --- values ----------------------------------------------------------------------------------- */
 
 /* Digits and nothing else before the unit, which *rest gets. False on overflow too. */
@@ -370,7 +384,7 @@ static bool read_shadow_memory(struct parser *p, const char *value)
 
 static bool read_paging(struct parser *p, const char *value)
 {
-    int found = find_name(paging_names, ARRAY_SIZE(paging_names), value);
+    int found = paging_mode_of(value);
 
     if (found >= 0) {
         p->vm->paging = (enum paging_mode)found;
@@ -381,11 +395,11 @@ static bool read_paging(struct parser *p, const char *value)
 
 static bool read_policy(struct parser *p, const char *value)
 {
-    for (unsigned i = 0; i < POLICY_KINDS; i++) {
-        if (strcmp(policy_name((enum policy_kind)i), value) == 0) {
-            p->vm->policy.kind = (enum policy_kind)i;
-            return true;
-        }
+    int found = policy_kind_of(value);
+
+    if (found >= 0) {
+        p->vm->policy.kind = (enum policy_kind)found;
+        return true;
     }
     return fail(p, "policy = %s: must be cost, threshold, static or shsp", value);
 }
@@ -404,18 +418,22 @@ static bool read_interval(struct parser *p, const char *value)
     return true;
 }
 
+#define NOT_A_COUNT "%s = %s: must be a number from %llu to %llu"
+
 /* A plain number within [least, most]. */
+static bool is_count(const char *value, uint64_t least, uint64_t most, uint64_t *count)
+{
+    const char *rest;
+
+    return read_number(value, count, &rest) && !*rest && *count >= least && *count <= most;
+}
+
 static bool read_count(struct parser *p, const char *name, const char *value, uint64_t least,
                        uint64_t most, uint64_t *count)
 {
-    uint64_t number;
-    const char *rest;
-
-    if (!read_number(value, &number, &rest) || *rest || number < least || number > most)
-        return fail(p, "%s = %s: must be a number from %llu to %llu", name, value,
-                    (unsigned long long)least, (unsigned long long)most);
-    *count = number;
-    return true;
+    if (is_count(value, least, most, count))
+        return true;
+    return fail(p, NOT_A_COUNT, name, value, (unsigned long long)least, (unsigned long long)most);
 }
 
 static bool read_seed(struct parser *p, const char *value)
@@ -557,6 +575,42 @@ static const struct key vm_keys[] = {
 };
 _Static_assert(ARRAY_SIZE(global_keys) <= KEYS_MAX && ARRAY_SIZE(vm_keys) <= KEYS_MAX,
                "key_line has a place for each");
+
+/* --- the policy's alone ----------------------------------------------------------------------- */
+
+static bool is_of_policy(const struct key *key)
+{
+    return !key->read && key->offset >= offsetof(struct vm_settings, policy) &&
+           key->offset < offsetof(struct vm_settings, policy) + sizeof(struct policy_settings);
+}
+
+const char *settings_policy_key(unsigned n)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(vm_keys); i++) {
+        if (is_of_policy(&vm_keys[i]) && n-- == 0)
+            return vm_keys[i].name;
+    }
+    return NULL;
+}
+
+bool settings_set_policy(struct policy_settings *policy, const char *name, const char *value,
+                         struct why *why)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(vm_keys); i++) {
+        const struct key *key = &vm_keys[i];
+        uint64_t count;
+        if (!is_of_policy(key) || strcmp(key->name, name) != 0)
+            continue;
+        if (!is_count(value, key->least, key->most, &count))
+            return why_set(why, NOT_A_COUNT, name, value, (unsigned long long)key->least,
+                           (unsigned long long)key->most);
+        uint32_t number = (uint32_t)count;
+        memcpy((char *)policy + (key->offset - offsetof(struct vm_settings, policy)), &number,
+               sizeof(number));
+        return true;
+    }
+    return why_set(why, "the policy has no number '%s'", name);
+}
 
 /* --- what fits together ----------------------------------------------------------------------- */
 

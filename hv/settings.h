@@ -168,6 +168,19 @@ struct settings {
 bool settings_parse(const char *text, size_t len, const struct module_list *modules,
                     struct settings *out, struct why *why);
 
+/*
+ * Set one of the policy's numbers by the key that the settings file has for it. False with *why
+ * when there is no such key, or the value is none of its values. settings_policy_key: the n-th such
+ * key, NULL behind the last.
+ */
+bool settings_set_policy(struct policy_settings *policy, const char *key, const char *value,
+                         struct why *why);
+const char *settings_policy_key(unsigned n);
+
+/* By their spelling; -1 if it is none. */
+int paging_mode_of(const char *name);
+int policy_kind_of(const char *name);
+
 /* The index of the host processor that virtual processor `cpu` of the VM is pinned to, or -1. */
 int vm_pinned_to(const struct vm_settings *vm, unsigned cpu);
 

@@ -3,6 +3,8 @@
  * What a virtual processor sees to between two runs of its guest: the VM's time and timers, what
  * people and other processors left for it, interrupts. See vm.h for who may touch what.
  */
+#include <stdio.h>
+
 #include "hv/arch.h"
 #include "hv/console.h"
 #include "hv/guest_paging.h"
@@ -12,6 +14,8 @@
 
 #define NEVER            ~0ull
 #define LOOKS_PER_SECOND 100u /* how late a time limit may be noticed: 10 ms */
+#define MS_PER_SECOND    1000u
+#define TOP_EXITS        6u /* that statistics name */
 
 /* --- time ------------------------------------------------------------------------------------- */
 
@@ -41,13 +45,37 @@ uint64_t vcpu_wakes_at(const struct vcpu *vcpu)
 void vm_alert(struct vm *vm)
 {
     for (unsigned i = 0; i < vm->vcpu_count; i++)
-        sched_attention(&vm->vcpu[i], ATTEND_EVENTS);
+        sched_wake(&vm->vcpu[i], ATTEND_EVENTS);
+}
+
+void vm_pause(struct vm *vm, bool pause)
+{
+    __atomic_store_n(&vm->paused, pause, __ATOMIC_SEQ_CST);
+    vm_alert(vm);
+}
+
+void vm_dump(struct vm *vm)
+{
+    for (unsigned i = 0; i < vm->vcpu_count; i++)
+        sched_wake(&vm->vcpu[i], ATTEND_DUMP);
 }
 
 void vm_ask(struct vm *vm, uint32_t requests)
 {
     __atomic_fetch_or(&vm->requests, requests, __ATOMIC_SEQ_CST);
-    sched_attention(&vm->vcpu[0], ATTEND_EVENTS);
+    sched_wake(&vm->vcpu[0], ATTEND_EVENTS);
+}
+
+/* `serving` is set before requests are taken: looked at in this order, none is missed. */
+bool vm_is_asked(const struct vm *vm)
+{
+    for (unsigned i = 0; i < vm->vcpu_count; i++) {
+        if (__atomic_load_n(&vm->vcpu[i].attention, __ATOMIC_SEQ_CST) & ATTEND_DUMP)
+            return true;
+    }
+    return __atomic_load_n(&vm->requests, __ATOMIC_SEQ_CST) != 0 ||
+           __atomic_load_n(&vm->serving, __ATOMIC_SEQ_CST) != 0 ||
+           __atomic_load_n(&vm->paging.is_asked, __ATOMIC_SEQ_CST) != 0;
 }
 
 bool vm_input(struct vm *vm, uint8_t key)
@@ -72,33 +100,70 @@ static void take_input(struct vm *vm)
     __atomic_store_n(&vm->input_read, at, __ATOMIC_RELEASE);
 }
 
+/* The most frequent reasons, the first of them first. `exits` is used up. */
+static void print_top_exits(const char *name, uint64_t exits[EXIT_REASONS_MAX])
+{
+    char text[TOP_EXITS * 64u] = "none"; /* names have 20 characters at most, numbers too */
+    size_t length = 0;
+
+    for (unsigned n = 0; n < TOP_EXITS; n++) {
+        unsigned top = 0;
+        for (unsigned reason = 1; reason < EXIT_REASONS_MAX; reason++) {
+            if (exits[reason] > exits[top])
+                top = reason;
+        }
+        if (exits[top] == 0)
+            break;
+        length +=
+            (size_t)snprintf(text + length, sizeof(text) - length, "%s%s %llu", n > 0 ? ", " : "",
+                             arch_exit_name(top), (unsigned long long)exits[top]);
+        exits[top] = 0;
+    }
+    log_line("%s: exits by reason: %s", name, text);
+}
+
 static void print_statistics(const struct vm *vm)
 {
     const char *name = vm->settings->name;
+    uint64_t exits[EXIT_REASONS_MAX];
+    uint64_t ms = (time_now() - vm->started) * MS_PER_SECOND / time_hz();
 
+    console_begin();
+    log_line("%s: %s, up %llu.%03llu s, %llu exits", name, vm->paused ? "paused" : "running",
+             (unsigned long long)(ms / MS_PER_SECOND), (unsigned long long)(ms % MS_PER_SECOND),
+             (unsigned long long)vm_sum_exits(vm, exits));
+    print_top_exits(name, exits);
     for (unsigned i = 0; i < vm->vcpu_count; i++) {
         const struct vcpu *v = &vm->vcpu[i];
-        log_line("%s: virtual processor %u on processor %u: %llu exits, ran %llu ms, waited for its "
-                 "processor %llu ms",
-                 name, i, v->processor, (unsigned long long)vm_count_exits(v->exits),
-                 (unsigned long long)(v->ran * 1000 / time_hz()),
-                 (unsigned long long)(v->stolen * 1000 / time_hz()));
+        log_line(
+            "%s: virtual processor %u on processor %u: %llu exits, ran %llu ms, waited for its "
+            "processor %llu ms",
+            name, i, v->processor, (unsigned long long)vm_count_exits(v->exits),
+            (unsigned long long)(v->ran * MS_PER_SECOND / time_hz()),
+            (unsigned long long)(v->stolen * MS_PER_SECOND / time_hz()));
     }
-    guest_paging_print(vm);
+    guest_paging_print_counts(vm);
+    console_end();
 }
 
 static void serve_requests(struct vm *vm)
 {
+    __atomic_store_n(&vm->serving, 1, __ATOMIC_SEQ_CST);
     uint32_t requests = __atomic_exchange_n(&vm->requests, 0, __ATOMIC_SEQ_CST);
 
     if (requests & VM_ASK_STATISTICS)
         print_statistics(vm);
+    if (requests & VM_ASK_MAP)
+        guest_paging_print_map(vm);
     if (requests & VM_ASK_POWER_BUTTON)
         devices_power_button(&vm->devices);
-    if (requests & VM_ASK_RESET)
+    if (requests & VM_ASK_RESET) {
+        vm->restart |= vm->end == VM_RUNNING;
         vm_end(vm, VM_RESET);
+    }
     if (requests & VM_ASK_END)
         vm_end(vm, VM_ENDED);
+    __atomic_store_n(&vm->serving, 0, __ATOMIC_SEQ_CST);
 }
 
 /* What is the VM's, and virtual processor 0 does for all. */
@@ -106,6 +171,8 @@ static void serve_vm(struct vm *vm)
 {
     if (vm->requests)
         serve_requests(vm);
+    if (__atomic_load_n(&vm->paging.is_asked, __ATOMIC_ACQUIRE))
+        guest_paging_change(vm);
     if (vm->input_read != __atomic_load_n(&vm->input_written, __ATOMIC_ACQUIRE))
         take_input(vm);
     if (devices_next_event(&vm->devices) <= vm_time(vm))
@@ -192,6 +259,15 @@ static void tell_end(struct vcpu *vcpu)
     arch_vcpu_dump(vcpu);
 }
 
+static void dump_asked(const struct vcpu *vcpu)
+{
+    console_begin();
+    devices_flush(&vcpu->vm->devices);
+    log_line("%s: virtual processor %u:", vcpu->vm->settings->name, vcpu->index);
+    arch_vcpu_dump(vcpu);
+    console_end();
+}
+
 bool vcpu_attend(struct vcpu *vcpu)
 {
     struct vm *vm = vcpu->vm;
@@ -207,7 +283,7 @@ bool vcpu_attend(struct vcpu *vcpu)
     if (attention & ATTEND_FLUSH)
         arch_vcpu_flush(vcpu);
     if (attention & ATTEND_DUMP)
-        arch_vcpu_dump(vcpu);
+        dump_asked(vcpu);
     if (!has_to_go(vm))
         take_starts(vcpu);
     if (has_to_go(vm)) {

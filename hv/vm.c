@@ -29,6 +29,7 @@ static struct {
     unsigned next; /* of settings->vm */
     bool all_well;
     unsigned load[PROCESSORS_MAX]; /* virtual processors on each processor */
+    enum vm_end ended[VMS_MAX];    /* of settings->vm: how it ended last */
 } vms;
 
 /* --- ends ------------------------------------------------------------------------------------- */
@@ -102,7 +103,7 @@ void vm_check_devices(struct vm *vm)
     }
 }
 
-static const char *end_name(enum vm_end end)
+const char *vm_end_name(enum vm_end end)
 {
     switch (end) {
     case VM_RUNNING:
@@ -159,8 +160,7 @@ uint64_t vm_count_exits(const uint64_t *exits)
     return sum;
 }
 
-/* Of all virtual processors. */
-static uint64_t sum_exits(const struct vm *vm, uint64_t exits[EXIT_REASONS_MAX])
+uint64_t vm_sum_exits(const struct vm *vm, uint64_t exits[EXIT_REASONS_MAX])
 {
     for (unsigned reason = 0; reason < EXIT_REASONS_MAX; reason++) {
         exits[reason] = 0;
@@ -185,13 +185,13 @@ static void print_stats(const struct vm *vm)
     uint64_t exits[EXIT_REASONS_MAX];
 
     console_printf("@stats {\"vm\": \"%s\", \"paging\": \"%s\", ", s->name,
-                   paging_mode_name(s->paging));
+                   paging_mode_name(vm->paging.choice.mode));
     vm_print_ept_page(s);
     console_printf("\"memory\": %llu, \"vcpus\": %u, \"ticks\": %llu, \"ticks_per_second\": %llu, "
                    "\"steal_ticks\": %llu, ",
                    (unsigned long long)s->memory, s->cpus, (unsigned long long)vm->ticks,
                    (unsigned long long)time_hz(), (unsigned long long)stolen_ticks(vm));
-    console_printf("\"exits\": %llu, \"exits_by\": ", (unsigned long long)sum_exits(vm, exits));
+    console_printf("\"exits\": %llu, \"exits_by\": ", (unsigned long long)vm_sum_exits(vm, exits));
     vm_print_exits(exits);
     guest_paging_print_json(vm);
     console_printf("}\n");
@@ -224,11 +224,11 @@ static void print_end(const struct vm *vm)
         log_line("%s: ended from the console", name);
         break;
     default:
-        log_line("%s: ended by itself, %s status %d", name, end_name(vm->end), vm->status);
+        log_line("%s: ended by itself, %s status %d", name, vm_end_name(vm->end), vm->status);
         break;
     }
     console_printf("@vm {\"name\": \"%s\", \"end\": \"%s\", \"status\": %d, \"why\": \"", name,
-                   end_name(vm->end), vm->status);
+                   vm_end_name(vm->end), vm->status);
     print_json_text(vm->end == VM_STOPPED ? vm->why.text : "");
     console_printf("\"}\n");
 }
@@ -524,6 +524,7 @@ static void start(const struct vm_settings *settings)
     if (!vm)
         panic("no memory for a VM's description");
     vm->settings = settings;
+    vm->paging.choice = (struct paging_choice){settings->paging, settings->policy};
     vm->modules = vms.modules;
     vm->ram_base = HPA_NONE;
     vm->start_offset = 0 - time_now();
@@ -570,14 +571,24 @@ static void finish(struct vm *vm)
     console_end();
     if (!restart)
         vms.all_well &= ended_well(vm);
+    vms.ended[settings - vms.settings->vm] = vm->end;
     destroy(vm);
     if (restart)
         start(settings);
 }
 
-struct vm *vm_nth(unsigned n)
+bool vm_known(unsigned n, struct vm_known *known)
 {
-    return n < vms.count ? vms.vm[n] : NULL;
+    if (n >= vms.settings->vm_count)
+        return false;
+    *known = (struct vm_known){.settings = &vms.settings->vm[n], .end = vms.ended[n]};
+    for (unsigned i = 0; i < vms.count; i++) {
+        if (vms.vm[i]->settings == known->settings) {
+            known->vm = vms.vm[i];
+            known->end = __atomic_load_n(&known->vm->end, __ATOMIC_ACQUIRE);
+        }
+    }
+    return true;
 }
 
 /* Between slices of the boot processor: what has ended goes, what is next starts. */

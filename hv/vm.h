@@ -87,8 +87,18 @@ struct vcpu {
 };
 _Static_assert(offsetof(struct vcpu, gpr) == 0, "vmentry.S relies on it");
 
+/* How a VM's memory is translated: `paging =` and the policy's keys of the settings file. */
+struct paging_choice {
+    enum paging_mode mode;
+    struct policy_settings policy; /* with compound */
+};
+
 /* The compound page table of a VM and the memory that it has (guest_paging.h). */
 struct guest_paging {
+    struct paging_choice choice; /* that counts now: the settings', until guest_paging_ask */
+    /* A change on its way: the boot processor's while is_asked is 0, then virtual processor 0's. */
+    struct paging_choice asked;
+    uint32_t is_asked;
     struct cpt *cpt; /* NULL with paging = nested */
     struct cpt_memory memory;
     size_t book_pages;
@@ -96,10 +106,12 @@ struct guest_paging {
 };
 
 /* Bits of vm.requests: what people ask of a running VM. */
-#define VM_ASK_STATISTICS   0x01u /* print them, with the map of regions */
+#define VM_ASK_STATISTICS   0x01u /* print them */
 #define VM_ASK_END          0x02u
 #define VM_ASK_RESET        0x04u
 #define VM_ASK_POWER_BUTTON 0x08u /* the guest may shut itself down */
+#define VM_ASK_MAP          0x10u /* print the map of regions */
+#define VM_ASK_PAGING       0x20u /* see to guest_paging_ask's change */
 
 #define VM_INPUT_BYTES 4096u /* a power of two */
 
@@ -128,6 +140,7 @@ struct vm {
     uint64_t start_offset;  /* added to the TSC it is the VM's time, which starts at 0 */
     uint64_t profiled;      /* with several virtual processors: the guest time of the furthest */
     uint32_t requests;      /* VM_ASK bits; set by anybody, atomically */
+    uint32_t serving;       /* 1: virtual processor 0 has taken some of them, and is at it */
     uint32_t paused;        /* 1: no virtual processor is to run */
     unsigned steps;         /* virtual processors that have a page of tables open */
     /* Keys on their way to the guest: one writes, virtual processor 0 reads. */
@@ -178,17 +191,39 @@ bool vm_input(struct vm *vm, uint8_t key);
 /* Ask something of a running VM, VM_ASK bits. */
 void vm_ask(struct vm *vm, uint32_t requests);
 
+/* Whether something that was asked is not done yet. */
+bool vm_is_asked(const struct vm *vm);
+
+/* Let its virtual processors stop, or go on, soon. Its time goes on meanwhile. */
+void vm_pause(struct vm *vm, bool pause);
+
+/* Have its virtual processors print their registers, each in its turn, paused or not. */
+void vm_dump(struct vm *vm);
+
 /* Let all its virtual processors look (its end, a pause, a request). */
 void vm_alert(struct vm *vm);
 
-/* The VMs that there are now: the n-th, or NULL behind the last. Boot processor only. */
-struct vm *vm_nth(unsigned n);
+struct vm_known {
+    const struct vm_settings *settings;
+    struct vm *vm;   /* NULL: not started yet, or over */
+    enum vm_end end; /* of `vm`, else how it ended last; VM_RUNNING: it has not been there */
+};
+
+/* The n-th VM of the settings file; false behind the last. Boot processor only: it alone makes VMs
+ * and does away with them. */
+bool vm_known(unsigned n, struct vm_known *known);
+
+/* As records spell it: "exit", "stopped", ... */
+const char *vm_end_name(enum vm_end end);
 
 /* Print the member ept_page of a JSON object, and a comma: null where there is no EPT. */
 void vm_print_ept_page(const struct vm_settings *s);
 
 /* The sum of EXIT_REASONS_MAX counters. */
 uint64_t vm_count_exits(const uint64_t *exits);
+
+/* Exits of all virtual processors by reason, and their sum. */
+uint64_t vm_sum_exits(const struct vm *vm, uint64_t exits[EXIT_REASONS_MAX]);
 
 /* Print EXIT_REASONS_MAX counters as a JSON object, by the reasons' names, without those that are
  * 0. */

@@ -15,14 +15,22 @@
  * which the profiler does nothing. */
 #define LEAST_TICKS 256u
 
-/* When the profiler looks next, which goes by the guest's own time. At an exit it looks by itself
- * (paging_end_exit). */
+/*
+ * When the profiler looks next, which goes by the guest's own time. At an exit it looks by itself
+ * (paging_end_exit). The guest's time leaves out of each exit the least that one has taken: a guest
+ * whose exits are all this timer's, and so no shorter than what is left, must run for longer, or
+ * its time stands still.
+ */
 static uint64_t profiler_looks_at(const struct vcpu *vcpu, uint64_t now)
 {
     uint64_t next = cpt_head(vcpu->vm->paging.cpt)->next_look;
     uint64_t guest = vcpu->arch->guest_ticks;
+    uint64_t least = vcpu->arch->least_gap;
+    uint64_t left = next > guest ? next - guest : 0;
 
-    return now + (next > guest + LEAST_TICKS ? next - guest : LEAST_TICKS);
+    if (left <= least && least != NO_GAP)
+        left += least;
+    return now + max_u64(left, LEAST_TICKS);
 }
 
 void arch_vcpu_arm(struct vcpu *vcpu, uint64_t at)

@@ -365,7 +365,7 @@ static bool create_vcpu(struct vcpu *vcpu, const struct entry_state *entry, stru
         return why_set(why, "no memory for a virtual processor");
     context_init(&arch->context);
     guest_mtrrs_init(&arch->mtrrs);
-    arch->least_gap = ~0ull;
+    arch->least_gap = NO_GAP;
     arch->proc = vmx.proc;
     arch->exceptions = EXCEPTIONS_ALWAYS;
 
@@ -460,15 +460,17 @@ void arch_vcpu_run(struct vcpu *vcpu)
     paging_begin_slice(vcpu);
     vcpu_unlock(vcpu);
     __atomic_fetch_or(&vcpu->attention, ATTEND_EVENTS, __ATOMIC_SEQ_CST);
-    if (vmx_may_enter(vcpu) && !vmx_run(vcpu, arch->launched)) {
-        vcpu->in_guest = 0;
-        vm_stop(vcpu->vm, "VM entry failed, VM-instruction error %u",
-                vmread32(VMCS_INSTRUCTION_ERROR));
+    if (vmx_may_enter(vcpu)) {
+        if (!vmx_run(vcpu, arch->launched)) {
+            vcpu->in_guest = 0;
+            vm_stop(vcpu->vm, "VM entry failed, VM-instruction error %u",
+                    vmread32(VMCS_INSTRUCTION_ERROR));
+        }
+        arch->launched = true;
     }
     vcpu_lock(vcpu);
     paging_end_slice(vcpu);
     vcpu_unlock(vcpu);
-    arch->launched = true;
     if (vcpu->vm->end != VM_RUNNING)
         leave_vm(vcpu);
 }

@@ -63,6 +63,8 @@ struct guest_mtrrs {
     uint64_t base[MTRR_VARIABLE], mask[MTRR_VARIABLE];
 };
 
+#define NO_GAP ~0ull /* least_gap before there was an exit */
+
 struct arch_vcpu {
     void *vmcs;
     bool launched;

@@ -181,6 +181,14 @@ gpa_t cpt_node_window(const struct cpt *c);
 gpa_t cpt_alias(const struct cpt *c, gpa_t at);
 uint64_t cpt_ram_limit(unsigned physical_bits);
 
+/*
+ * Go by another policy from now on: roots and tables are brought into a state that it could have
+ * made itself, at once where it would leave them as they are, else as it moves them. Forgets and
+ * invalidates what that takes. Not while a page is open (cpt_open). Processors that run roots take
+ * their new state over by cpt_refresh.
+ */
+void cpt_set_policy(struct cpt *c, const struct policy_settings *policy);
+
 /* --- processors and roots --------------------------------------------------------------------- */
 
 /* A processor of the VM, before anything else is said of it. At most CPT_CPUS_MAX. */

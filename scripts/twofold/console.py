@@ -5,6 +5,7 @@ import json
 import re
 
 RECORD = re.compile(rb"^@([a-z]+) (\{.*\})$")
+MONITOR = "twofold"  # the name that the monitor's prompt and echo come by; no VM can have it
 GUEST_LINE = re.compile(rb"^([A-Za-z0-9._-]{1,31})([|+]) ")
 
 

@@ -529,6 +529,63 @@ def processors(name, machine, count, status, at_end, *phrases, more="", **keys):
                     guest_files("ends"), machine=machine, processors=count, limit=240, **keys)
 
 
+# --- the monitor ----------------------------------------------------------------------------------------------------
+
+
+def monitor_vms():
+    keys = [("memory", "16M"), ("ept_page", "4k")]
+    return [("plain", [("image", "loop.elf"), ("paging", "nested"), *keys]),
+            ("other", [("image", "loop.elf"), ("paging", "compound"), *keys]),
+            ("work", [("image", "phases.elf"), ("args", "bursts=40"), ("memory", "128M"), ("ept_page", "4k")])]
+
+
+# What must be on the console, and what is typed then.
+MONITOR_TALK = [
+    (b"twofold: work: phases.elf", b"\x01l"),
+    (b"    other: running", b"\x01cpause other\r"),
+    (b"other is paused", b"list\r"),
+    (b"    other: paused", b"stats o\r"),
+    (b"other: paused, up ", b"dump other\r"),
+    (b"other: virtual processor 0:", b"paging other shadow\r"),  # while it is paused
+    (b"other: from now on paging shadow, policy pinned", b"resume other\r"),
+    (b"other is running again", b"paging plain shadow\r"),
+    (b"plain was made with paging = nested", b"paging work nested\r"),
+    (b"work: from now on paging nested", b"stats work\r"),
+    (b"work: paging nested, policy static; roots: 2 nested, 0 compound, 0 shadow", b"paging work shadow\r"),
+    (b"work: from now on paging shadow", b"stats work\r"),
+    (b"work: paging shadow, policy pinned; roots: 1 nested, 0 compound, 1 shadow", b"paging work compound\r"),
+    (b"work: from now on paging compound, policy cost", b"policy work threshold\r"),
+    (b"work: from now on paging compound, policy threshold", b"set work demote_writes 5\r"),
+    (b"work: from now on paging compound, policy threshold", b"map work\r"),
+    (b"work: regions of the root that runs:", b"stats other\r"),
+    (b"other: paging shadow, policy pinned; roots: 1 nested, 0 compound, 1 shadow", b"reset other\r"),
+    (b"twofold: other: loop.elf", b""),
+    (b"looping by jump", b"attach other\rend plain\r"),
+    (b"plain: ended from the console", b"help\r"),
+    (b"KEY is one of switch_level", b""),
+    (b"result bench=phases phase=steady", b"\r\x01n\x01cend other\r"),
+]
+
+
+def check_monitor(seen):
+    text = seen.text()
+    results = []
+    at = 0
+    for phrase, _ in MONITOR_TALK:
+        found = text.find(phrase.decode(), at)
+        results.append(expect(f"then says '{phrase.decode()}'", found >= 0, "it does not"))
+        at = max(at, found)
+    results += [ends_as(seen, "work", "exit", 1), ends_as(seen, "plain", "ended"), ended(seen, 1)]
+    ends = [r["end"] for r in seen.records("vm") if r["name"] == "other"]
+    results.append(expect("other is reset and then ended", ends == ["reset", "ended"], f"it is {ends}"))
+    bench = [r for r in seen.records("bench") if r["vm"] == "work" and r["phase"] == "steady"]
+    results.append(expect("what work reads is right while its paging changes", bench and all(r["ok"] for r in bench),
+                          f"{bench}"))
+    typed = seen.guest_bytes("twofold").decode()
+    results.append(expect("the line is echoed behind the prompt", "twofold> pause other\ntwofold> list\n" in typed, typed))
+    return results
+
+
 def check_without_ept(seen):
     return [ended(seen, 3), has(seen, "lacks a control that Twofold needs: EPT")]
 
@@ -561,6 +618,8 @@ ALL = [
     processors("bochs-xapic", "bochs", 2, 0, "bochs", "apic: xAPIC", more="without = x2apic\n"),
     Scenario("self-test-other-panics", check_other_panics, [guest("ends")], guest_files("ends"), processors=4,
              globals="self_test = other_panics", limit=240),
+    Scenario("monitor", check_monitor, monitor_vms(), guest_files("loop", "phases"), globals="run = together\n",
+             answers=MONITOR_TALK, limit=400),
     Scenario("without-ept", check_without_ept, [guest("ends")], guest_files("ends"), globals="without = ept"),
     Scenario("ends", check_ends, ends_vms(), ends_files),
     Scenario("bad-images", check_bad_images,

@@ -327,6 +327,29 @@ static uint32_t pool_size(struct chance *chance)
     return sizes[below(chance, ARRAY_SIZE(sizes))];
 }
 
+static struct policy_settings random_policy(struct chance *chance, bool unsync)
+{
+    return (struct policy_settings){
+        .kind = (enum policy_kind)below(chance, unsync ? POLICY_KINDS : POLICY_SHSP),
+        .pinned_shadow = one_in(chance, 2),
+        .switch_level = below(chance, 5),
+        .demote_writes = 2 + below(chance, 4),
+        .promote_unchanged = 1 + below(chance, 2),
+        .quick_return = 8,
+        .root_age = 1,
+        .cost_exit = 1500,
+        .cost_reference = 16,
+        .walk_ticks = 1,
+    };
+}
+
+static void random_unsync(struct chance *chance, struct policy_settings *policy)
+{
+    policy->unsync_writes = below(chance, 4);
+    policy->flood_writes = one_in(chance, 2) ? 0 : 2 + below(chance, 3);
+    policy->prefetch = one_in(chance, 2) ? 0 : 1u << below(chance, 10);
+}
+
 void machine_reset(struct machine *m)
 {
     struct chance *chance = &m->chance;
@@ -345,9 +368,10 @@ void machine_reset(struct machine *m)
     m->levels = one_in(chance, 4) ? 5 : 4;
     m->kind_walker = one_in(chance, 4);
     m->reuse = !one_in(chance, 4);
-    m->narrow = m->programs == PROGRAMS_NOW && one_in(chance, 2);
+    m->narrow = m->programs < PROGRAMS_BEFORE_NARROW && one_in(chance, 2);
     m->orderly = unsync && one_in(chance, 3);
     m->busy = 4 * (m->levels - 1);
+    m->restless = m->programs == PROGRAMS_NOW && one_in(chance, 6);
     trace_create(&m->trace, m->events, TRACE_EVENTS);
 
     struct cpt_host host = {m, protect, invalidate, references, NULL};
@@ -363,29 +387,14 @@ void machine_reset(struct machine *m)
         .physical_bits = PHYSICAL_BITS,
         .max_leaf = 3,
         .no_shadow = one_in(chance, 8),
-        .policy =
-            {
-                .kind = (enum policy_kind)below(chance, unsync ? POLICY_KINDS : POLICY_SHSP),
-                .pinned_shadow = one_in(chance, 2),
-                .switch_level = below(chance, 5),
-                .demote_writes = 2 + below(chance, 4),
-                .promote_unchanged = 1 + below(chance, 2),
-                .quick_return = 8,
-                .root_age = 1,
-                .cost_exit = 1500,
-                .cost_reference = 16,
-                .walk_ticks = 1,
-            },
+        .policy = random_policy(chance, unsync),
         .interval = 5 + below(chance, 25),
         .interval_max = 100,
         .stress = one_in(chance, 2) ? 0 : 2 + below(chance, 30),
         .seed = chance_next(chance),
     };
-    if (unsync) {
-        settings.policy.unsync_writes = below(chance, 4);
-        settings.policy.flood_writes = one_in(chance, 2) ? 0 : 2 + below(chance, 3);
-        settings.policy.prefetch = one_in(chance, 2) ? 0 : 1u << below(chance, 10);
-    }
+    if (unsync)
+        random_unsync(chance, &settings.policy);
     if (m->orderly && !one_in(chance, 4)) { /* what keeps roots in SHADOW */
         memory.node_count[0] = memory.node_count[1] = NODES_MAX;
         settings.no_shadow = false;
@@ -404,10 +413,68 @@ void machine_reset(struct machine *m)
         cpt_add_cpu(m->cpt, &cpu->cpt);
         cpu->cpt.paging = i < PROCESSORS;
         cpu->cpt.write_protect = true;
-        cpu->forgetful = m->programs != PROGRAMS_NOW;
+        cpu->forgetful = m->programs >= PROGRAMS_BEFORE_NARROW;
         cpu->cpt.pcid = one_in(chance, 2);
         cpu->nxe = true;
         cpu->smep = one_in(chance, 2);
         cpu->smap = one_in(chance, 2);
     }
+}
+
+/* --- another policy --------------------------------------------------------------------------- */
+
+/* A policy that never moves a table must not be left with what another one decided. */
+static void check_begins_anew(struct machine *m, const struct policy_settings *policy)
+{
+    const struct cpt *c = m->cpt;
+    struct cpt_counts counts = cpt_count(c);
+    bool pinned = policy->kind == POLICY_STATIC && policy->pinned_shadow;
+    bool nested = policy->kind == POLICY_STATIC && !pinned && policy->switch_level >= 4;
+
+    if (counts.nodes[0] + counts.nodes[1] + counts.tables_shadow + counts.tables_nested +
+            counts.tables_unsync >
+        0)
+        machine_wrong(m, "policy %s begins with another's tables", policy_name(policy->kind));
+    for (uint64_t frame = 0; frame < c->frames; frame++) {
+        if (frame_protected(c, frame))
+            machine_wrong(m, "policy %s begins with a frame protected", policy_name(policy->kind));
+    }
+    if (nested && counts.roots[CPT_COMPOUND] + counts.roots[CPT_SHADOW] > 0)
+        machine_wrong(m, "a root is not NESTED where all are to be");
+    for (unsigned i = 0; i < PROCESSORS && pinned; i++) {
+        uint32_t root = m->cpu[i].cpt.root;
+        if (root != CPT_NONE && c->root[root].state != CPT_SHADOW)
+            machine_wrong(m, "a root that runs is not SHADOW where all are to be");
+    }
+}
+
+void machine_change_policy(struct machine *m)
+{
+    struct policy_settings before = m->cpt->settings.policy;
+    struct policy_settings policy = random_policy(&m->chance, true);
+
+    random_unsync(&m->chance, &policy);
+    if (one_in(&m->chance, 4)) { /* the same with other numbers */
+        policy.kind = before.kind;
+        policy.pinned_shadow = before.pinned_shadow;
+        policy.switch_level = before.switch_level;
+    }
+    bool other = policy.kind != before.kind || policy.pinned_shadow != before.pinned_shadow ||
+                 policy.switch_level != before.switch_level;
+    if (m->verbose)
+        printf("  %lu: policy %s%s, switch level %u\n", (unsigned long)m->now,
+               policy_name(policy.kind), policy.pinned_shadow ? ", pinned" : "",
+               policy.switch_level);
+    cpt_set_policy(m->cpt, &policy);
+    m->policies++;
+    for (unsigned i = 0; i < PROCESSORS * CPT_RECENT_ROOTS; i++) {
+        struct cpt_cpu cpu = m->cpu[i / CPT_RECENT_ROOTS].cpt;
+        if (cpt_load_recent(m->cpt, &cpu, cpu.recent[i % CPT_RECENT_ROOTS].cr3, m->now))
+            machine_wrong(m, "a root can be loaded as the policy before had it");
+    }
+    if (cpt_head(m->cpt)->unsync > 0)
+        machine_wrong(m, "tables are out of sync after the policy has changed");
+    if (other && (policy.kind == POLICY_STATIC ||
+                  (policy.kind == POLICY_SHSP && before.kind != POLICY_SHSP)))
+        check_begins_anew(m, &policy);
 }

@@ -107,8 +107,10 @@ struct change { /* of a word in a hot frame */
 /* How programs are made: seeds that were kept mean a difference only by what made them. */
 enum programs {
     PROGRAMS_NOW,
-    PROGRAMS_BEFORE_NARROW, /* all addresses alike; a fault forgot all paging-structure caches */
-    PROGRAMS_BEFORE_UNSYNC, /* and tables could not go out of sync */
+    PROGRAMS_BEFORE_CHANGES, /* the policy stayed what it was */
+    PROGRAMS_BEFORE_NARROW,  /* and all addresses alike; a fault forgot all paging-structure caches
+                              */
+    PROGRAMS_BEFORE_UNSYNC,  /* and tables could not go out of sync */
 };
 
 struct machine {
@@ -130,6 +132,7 @@ struct machine {
     bool narrow;   /* most accesses by the same tables, most stores to them: what is stale is met */
     bool orderly;  /* tables of a level lead to those of the next, as kernels have them, */
     unsigned busy; /* and one leaf table at a time is written most */
+    bool restless; /* the policy is changed now and then */
     uint64_t now;
     struct change change[CHANGES_MAX];
     unsigned changes;
@@ -142,6 +145,7 @@ struct machine {
     bool verbose; /* print each exit and each event */
     struct trace_cursor printed;
     uint64_t violations;
+    uint64_t policies;           /* that were changed for another */
     uint64_t judged, not_judged; /* accesses that the reference was asked about, and of which it
                                     knew too little: those pass */
     bool
@@ -174,6 +178,8 @@ struct outcome machine_access(struct machine *m, unsigned cpu, uint64_t gva, uns
 void machine_store(struct machine *m, uint64_t gpa, uint64_t value);
 void machine_load_cr3(struct machine *m, unsigned cpu, uint64_t cr3, bool keep);
 void machine_invlpg(struct machine *m, unsigned cpu, uint64_t gva);
+/* Another policy, by chance, while the program runs. */
+void machine_change_policy(struct machine *m);
 /* Take over a state that the hypervisor changed. */
 void machine_refresh(struct machine *m, unsigned cpu);
 __attribute__((format(printf, 2, 3))) void machine_wrong(struct machine *m, const char *format,

@@ -385,6 +385,8 @@ static void one_step(struct machine *m)
     case 4:
         if (one_in(&m->chance, 4))
             change_registers(m);
+        else if (m->restless && one_in(&m->chance, 2))
+            machine_change_policy(m);
         break;
     case 5:
         if (m->orderly) {
