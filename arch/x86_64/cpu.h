@@ -116,6 +116,7 @@
 #define CPUID7_ECX_PKU      BIT(3)
 #define CPUID7_ECX_LA57     BIT(16)
 /* CPUID.(0xd,1) */
+#define CPUIDD1_EAX_XSAVEC BIT(1)
 #define CPUIDD1_EAX_XSAVES BIT(3)
 /* CPUID.80000001 */
 #define CPUID_EXT1_EDX_NX     BIT(20)

@@ -37,8 +37,8 @@
 #define CPUID1_ECX_OSXSAVE BIT(27)
 /* Fast short REP MOV; nothing of speculation control, whose MSRs are not offered */
 #define OFFER_7_EDX BIT(4)
-/* XSAVEOPT, XSAVEC, XGETBV with ECX = 1; XSAVES where VT-x lets guests have it */
-#define OFFER_D1_EAX (BIT(0) | BIT(1) | BIT(2))
+/* XSAVEOPT, XGETBV with ECX = 1; XSAVEC where it works, and XSAVES where VT-x lets guests have it */
+#define OFFER_D1_EAX (BIT(0) | BIT(2))
 /* XCR0, SDM 1 13.3: what belongs to the features above; not MPX, not AMX */
 #define XCR0_X87     BIT(0)
 #define XCR0_SSE     BIT(1)
@@ -77,6 +77,7 @@ static struct {
     uint32_t highest_leaf;
     uint64_t xcr0;       /* offered */
     uint32_t xsave_size; /* bytes, for all of xcr0 */
+    bool compaction;     /* XSAVE's compacted form is there, and works */
     unsigned physical_bits;
     bool has_1g_pages;
     unsigned apic_ratio; /* TSC ticks to one of the guests' APIC timers, undivided */
@@ -118,6 +119,13 @@ static uint32_t compacted_size(void)
     return size;
 }
 
+static uint64_t xsave_forms(void)
+{
+    if (!real.compaction)
+        return OFFER_D1_EAX;
+    return OFFER_D1_EAX | CPUIDD1_EAX_XSAVEC | (vmx.xsaves ? CPUIDD1_EAX_XSAVES : 0);
+}
+
 /* CPUID leaf 0xd, `r` as the processor gives it. EBX of sub-leaf 0 follows XCR0, which is the
  * guest's. */
 static struct cpuid_regs xsave_leaf(struct cpuid_regs r, uint32_t subleaf)
@@ -126,9 +134,7 @@ static struct cpuid_regs xsave_leaf(struct cpuid_regs r, uint32_t subleaf)
         return (struct cpuid_regs){
             .eax = (uint32_t)real.xcr0, .ebx = r.ebx, .ecx = real.xsave_size};
     if (subleaf == 1)
-        return (struct cpuid_regs){
-            .eax = r.eax & (OFFER_D1_EAX | (vmx.xsaves ? CPUIDD1_EAX_XSAVES : 0)),
-            .ebx = compacted_size()};
+        return (struct cpuid_regs){.eax = r.eax & (uint32_t)xsave_forms(), .ebx = compacted_size()};
     return subleaf < 64 && (real.xcr0 >> subleaf & 1) ? r : (struct cpuid_regs){0};
 }
 
@@ -256,6 +262,11 @@ void guest_cpu_init(void)
     if (cpuid(1, 0).ecx & CPUID1_ECX_XSAVE)
         real.xcr0 = cpuid(0xd, 0).eax & OFFER_XCR0;
     real.xsave_size = xsave_area_size();
+    if (real.xcr0 && (cpuid(0xd, 1).eax & CPUIDD1_EAX_XSAVEC)) {
+        real.compaction = xsave_compaction_works();
+        if (!real.compaction)
+            log_line("xsave: this processor's compacted form loses state; guests do without");
+    }
     for (uint32_t leaf = 0; leaf <= LEAF_HIGHEST; leaf++)
         kept_basic[leaf] = basic_leaf(leaf, 0);
     for (uint32_t leaf = LEAF_EXT; leaf <= LEAF_EXT_HIGHEST; leaf++)

@@ -201,6 +201,9 @@ void vcpu_flush_tlb(struct vcpu *vcpu);
 void vcpu_flush_address(struct vcpu *vcpu, gva_t at);
 void vcpu_set_pdptes(const uint64_t pdpte[4]);
 
+/* xsave_trial.c: whether XSAVEC and XRSTOR give back what they were given. Needs CPUID's XSAVEC. */
+bool xsave_compaction_works(void);
+
 /* context.c */
 size_t context_fpu_pages(void);
 void context_init(struct guest_context *context);
