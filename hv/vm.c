@@ -13,6 +13,7 @@
 #include "hv/memory.h"
 #include "hv/monitor.h"
 #include "hv/sched.h"
+#include "hv/smbios_guest.h"
 
 #define MS_PER_SECOND 1000u
 #define NO_DEADLINE   ~0ull
@@ -385,6 +386,9 @@ static void describe_devices(struct vm *vm)
 
     if (to)
         acpi_guest_build(to, ACPI_GUEST_BYTES, gpa(ACPI_GUEST_BASE), &tables);
+    to = guest_ram_at(&vm->ram, gpa(SMBIOS_GUEST_BASE), SMBIOS_GUEST_BYTES);
+    if (to)
+        smbios_guest_build(to, vm->settings->name);
 }
 
 /* --- life ------------------------------------------------------------------------------------- */

@@ -16,6 +16,7 @@ virtio_SOURCES   = hv/dev/virtio.c hv/dev/virtio_entropy.c $(loader_SOURCES)
 virtio_block_SOURCES   = hv/dev/virtio.c hv/dev/virtio_block.c $(loader_SOURCES)
 virtio_console_SOURCES = hv/dev/virtio.c hv/dev/virtio_console.c hv/dev/lines.c $(loader_SOURCES)
 acpi_pm_SOURCES  := hv/dev/acpi_pm.c hv/dev/pci.c
+smbios_guest_SOURCES := hv/smbios_guest.c
 acpi_guest_SOURCES := hv/acpi_guest.c drivers/acpi.c
 monitor_SOURCES  := hv/monitor.c hv/monitor_command.c hv/dev/lines.c $(settings_SOURCES)
 uart_SOURCES     := hv/dev/uart.c hv/dev/lines.c

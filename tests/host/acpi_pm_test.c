@@ -53,7 +53,7 @@ static void acpi_mode_is_on(void)
     CHECK(in(0x600, 4) == 0, "no event, none enabled");
     out(0x602, 2, 0xffff);
     CHECK(in(0x602, 2) == 0x521, "TMR, GBL, PWRBTN and RTC can be enabled: 0x%x", in(0x602, 2));
-    CHECK(in(0x602, 1) == 0x21 && in(0x603, 1) == 0x01 && in(0x600, 4) == 0x1210000, "any width");
+    CHECK(in(0x602, 1) == 0x21 && in(0x603, 1) == 0x05 && in(0x600, 4) == 0x5210000, "any width");
 }
 
 static void s5_switches_off(void)
