@@ -74,8 +74,9 @@ struct handoff {
     uint64_t range_count;
     uint64_t modules; /* struct handoff_module[]; the hypervisor's own file is one of them */
     uint64_t module_count;
-    uint64_t wall_seconds; /* the time of day when the firmware was left, since 1970, UTC; 0: unknown */
-    uint64_t wall_tsc;     /* TSC then */
+    uint64_t
+        wall_seconds;  /* the time of day when the firmware was left, since 1970, UTC; 0: unknown */
+    uint64_t wall_tsc; /* TSC then */
 };
 
 _Static_assert(sizeof(struct handoff_range) == 24, "hand-off layout");

@@ -65,9 +65,9 @@ static uint64_t find_rsdp(EFI_SYSTEM_TABLE *system_table)
     return found;
 }
 
-#define SECONDS_PER_DAY    86400u
-#define MINUTES_UNKNOWN    2047 /* EFI_UNSPECIFIED_TIMEZONE, UEFI 8.3: then UTC is as good as any */
-#define DAYS_0000_TO_1970  719468
+#define SECONDS_PER_DAY   86400u
+#define MINUTES_UNKNOWN   2047 /* EFI_UNSPECIFIED_TIMEZONE, UEFI 8.3: then UTC is as good as any */
+#define DAYS_0000_TO_1970 719468
 
 /* Days since 1970 of a date in the Gregorian calendar, whose years begin with March here so that
  * the leap day is a year's last. */

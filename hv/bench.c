@@ -130,7 +130,8 @@ static void print_record(const struct vm *vm)
     console_begin();
     console_printf(
         "@bench {\"bench\": \"%s\", \"vm\": \"%s\", \"phase\": \"%s\", \"paging\": \"%s\", ",
-        b->name, vm->settings->name, phase_name(b->phase), paging_mode_name(vm->paging.choice.mode));
+        b->name, vm->settings->name, phase_name(b->phase),
+        paging_mode_name(vm->paging.choice.mode));
     vm_print_ept_page(vm->settings);
     console_printf("\"vcpus\": %u, ", vm->settings->cpus);
     if (vm->paging.choice.mode == PAGING_COMPOUND)

@@ -130,7 +130,8 @@ bool sched_should_yield(struct vcpu *running)
         if (v == running || !can_run(v, now))
             continue;
         others = true;
-        yield = now >= running->slice_end || max_u64(v->ran, q->least_ran) + slice() / YIELD_PART < had;
+        yield =
+            now >= running->slice_end || max_u64(v->ran, q->least_ran) + slice() / YIELD_PART < had;
     }
     if (others && running->slice_end == NEVER)
         running->slice_end = now + slice();

@@ -234,7 +234,8 @@ static void print_end(const struct vm *vm)
     console_printf("\"}\n");
 }
 
-/* --- RAM --------------------------------------------------------------------------------------- */
+/* --- RAM ---------------------------------------------------------------------------------------
+ */
 
 /*
  * RAM in one run, aligned to the largest page that it holds, so that EPT can use large pages, with
@@ -372,8 +373,8 @@ static void create_devices(struct vm *vm)
     };
     for (unsigned i = 0; i < s->disk_count; i++) {
         const struct module *image = module_find(vm->modules, s->disk[i].name);
-        config.disk[i] = (struct devices_disk){image->data, image->size, image->name,
-                                               s->disk[i].read_only};
+        config.disk[i] =
+            (struct devices_disk){image->data, image->size, image->name, s->disk[i].read_only};
     }
     devices_init(&vm->devices, &config);
 }
@@ -418,8 +419,7 @@ static bool choose_processor(const struct vm_settings *s, unsigned index, unsign
     if (pinned >= 0) {
         *processor = (unsigned)pinned;
         return *processor < processor_count() ||
-               why_set(why, "pin = %u: there are %u processors", *processor,
-                       processor_count());
+               why_set(why, "pin = %u: there are %u processors", *processor, processor_count());
     }
     for (unsigned p = 1; p < processor_count(); p++) {
         if (vms.load[p] < vms.load[*processor])
@@ -557,8 +557,8 @@ static bool has_left(const struct vm *vm)
 /* All its virtual processors have left it: the last records, and everything is given back. */
 static void finish(struct vm *vm)
 {
-    bool restart = vm->end == VM_RESET &&
-                   (vm->settings->on_reset == ON_RESET_RESTART || vm->restart);
+    bool restart =
+        vm->end == VM_RESET && (vm->settings->on_reset == ON_RESET_RESTART || vm->restart);
     const struct vm_settings *settings = vm->settings;
 
     for (unsigned i = 0; i < vm->vcpu_count && vm->started; i++)

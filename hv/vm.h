@@ -73,12 +73,12 @@ struct vcpu {
 
     /* The scheduler's (sched.c); of the processor that runs it, but for `next`. */
     unsigned processor;
-    struct vcpu *next;       /* in that processor's queue */
-    uint64_t ran;            /* TSC ticks it had its processor: the fair share's measure */
-    uint64_t slice_end;      /* TSC at which others want the processor; ~0 if none do */
-    uint64_t began;          /* TSC at which its present slice began */
-    uint64_t wanted_since;   /* TSC since which it could run and does not; 0 else */
-    uint64_t stolen;         /* TSC ticks it could have run and did not */
+    struct vcpu *next;     /* in that processor's queue */
+    uint64_t ran;          /* TSC ticks it had its processor: the fair share's measure */
+    uint64_t slice_end;    /* TSC at which others want the processor; ~0 if none do */
+    uint64_t began;        /* TSC at which its present slice began */
+    uint64_t wanted_since; /* TSC since which it could run and does not; 0 else */
+    uint64_t stolen;       /* TSC ticks it could have run and did not */
     enum vcpu_activity activity;
     bool halted_with_interrupts; /* VCPU_HALTED: RFLAGS.IF was set */
     bool nmi;                    /* one has come and is not injected yet */
@@ -131,18 +131,18 @@ struct vm {
     struct lock lock;     /* see above */
     enum vm_end end;
     int status;
-    struct why why;         /* VM_STOPPED: the reason, for people */
-    bool told;              /* the dump of what stopped it is out */
-    bool restart;           /* VM_RESET: a person wants it, whatever on_reset says */
-    uint64_t started;       /* TSC */
-    uint64_t deadline;      /* TSC at which the time limit passes; ~0 without one */
-    uint64_t ticks;         /* TSC from start to end */
-    uint64_t start_offset;  /* added to the TSC it is the VM's time, which starts at 0 */
-    uint64_t profiled;      /* with several virtual processors: the guest time of the furthest */
-    uint32_t requests;      /* VM_ASK bits; set by anybody, atomically */
-    uint32_t serving;       /* 1: virtual processor 0 has taken some of them, and is at it */
-    uint32_t paused;        /* 1: no virtual processor is to run */
-    unsigned steps;         /* virtual processors that have a page of tables open */
+    struct why why;        /* VM_STOPPED: the reason, for people */
+    bool told;             /* the dump of what stopped it is out */
+    bool restart;          /* VM_RESET: a person wants it, whatever on_reset says */
+    uint64_t started;      /* TSC */
+    uint64_t deadline;     /* TSC at which the time limit passes; ~0 without one */
+    uint64_t ticks;        /* TSC from start to end */
+    uint64_t start_offset; /* added to the TSC it is the VM's time, which starts at 0 */
+    uint64_t profiled;     /* with several virtual processors: the guest time of the furthest */
+    uint32_t requests;     /* VM_ASK bits; set by anybody, atomically */
+    uint32_t serving;      /* 1: virtual processor 0 has taken some of them, and is at it */
+    uint32_t paused;       /* 1: no virtual processor is to run */
+    unsigned steps;        /* virtual processors that have a page of tables open */
     /* Keys on their way to the guest: one writes, virtual processor 0 reads. */
     uint32_t input_written, input_read;
     uint8_t input[VM_INPUT_BYTES];

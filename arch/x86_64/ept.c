@@ -174,7 +174,8 @@ static bool merge_range(struct vm *vm, uint64_t from, uint64_t size, hpa_t to)
     for (uint64_t at = 0; at + PAGE_SIZE_2M <= size; at += PAGE_SIZE_2M) {
         if (*protected_in(vm, from + at) > 0 || ptab_lookup(ept, from + at).level != 1)
             continue;
-        if (!merged) /* tables go: nobody may have cached pointers to them when they are used again */
+        if (!merged) /* tables go: nobody may have cached pointers to them when they are used again
+                      */
             vm_invalidate(vm);
         merged = true;
         ptab_map(ept, from + at, PAGE_SIZE_2M, hpa_add(to, at), EPT_RWX | EPT_MEMORY_WB);

@@ -12,7 +12,8 @@ static bool event_is_queued(void)
     return (vmread32(VMCS_ENTRY_INTERRUPTION) & INTERRUPTION_VALID) != 0;
 }
 
-/* Where RFLAGS.IF is clear, or STI and MOV SS hold interrupts off (SDM 3A 6.8.3), entry would fail. */
+/* Where RFLAGS.IF is clear, or STI and MOV SS hold interrupts off (SDM 3A 6.8.3), entry would fail.
+ */
 static bool takes_interrupts(uint32_t blocking)
 {
     return (vmread(VMCS_GUEST_RFLAGS) & RFLAGS_IF) &&

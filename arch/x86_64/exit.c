@@ -382,10 +382,10 @@ void arch_vcpu_dump(const struct vcpu *vcpu)
         console_printf("%s %016llx%s", names[i], (unsigned long long)value,
                        i % 4 == 3 ? "\n" : " ");
     }
-    console_printf(
-        "rip %016llx rflags %08llx efer %04llx cr2 %016llx\n",
-        (unsigned long long)vmread(VMCS_GUEST_RIP), (unsigned long long)vmread(VMCS_GUEST_RFLAGS),
-        (unsigned long long)vmread(VMCS_GUEST_EFER), (unsigned long long)read_cr2());
+    console_printf("rip %016llx rflags %08llx efer %04llx cr2 %016llx\n",
+                   (unsigned long long)vmread(VMCS_GUEST_RIP),
+                   (unsigned long long)vmread(VMCS_GUEST_RFLAGS),
+                   (unsigned long long)vmread(VMCS_GUEST_EFER), (unsigned long long)read_cr2());
     console_printf("cr0 %08llx cr3 %016llx cr4 %08llx\n",
                    (unsigned long long)vmread(VMCS_GUEST_CR0), (unsigned long long)guest_cr3(vcpu),
                    (unsigned long long)vmread(VMCS_GUEST_CR4));

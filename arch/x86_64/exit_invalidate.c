@@ -21,18 +21,18 @@ bool exit_invlpg(struct vcpu *vcpu)
 }
 
 /* The descriptor of INVPCID, and its types, SDM 2A. */
-#define INVPCID_ADDRESS     0u
-#define INVPCID_CONTEXT     1u
-#define INVPCID_TYPES       4u
-#define INVPCID_PCID_BITS   0xfffull
-#define INFO_REGISTER(i)    ((unsigned)((i) >> 28) & 15)
-#define INFO_SEGMENT(i)     ((enum insn_segment)((i) >> 15 & 7))
-#define INFO_SCALING(i)     ((unsigned)(i)&3)
-#define INFO_INDEX(i)       ((unsigned)((i) >> 18) & 15)
-#define INFO_NO_INDEX       BIT(22)
-#define INFO_BASE(i)        ((unsigned)((i) >> 23) & 15)
-#define INFO_NO_BASE        BIT(27)
-#define INFO_ADDRESS_32     (1u << 7)
+#define INVPCID_ADDRESS   0u
+#define INVPCID_CONTEXT   1u
+#define INVPCID_TYPES     4u
+#define INVPCID_PCID_BITS 0xfffull
+#define INFO_REGISTER(i)  ((unsigned)((i) >> 28) & 15)
+#define INFO_SEGMENT(i)   ((enum insn_segment)((i) >> 15 & 7))
+#define INFO_SCALING(i)   ((unsigned)(i)&3)
+#define INFO_INDEX(i)     ((unsigned)((i) >> 18) & 15)
+#define INFO_NO_INDEX     BIT(22)
+#define INFO_BASE(i)      ((unsigned)((i) >> 23) & 15)
+#define INFO_NO_BASE      BIT(27)
+#define INFO_ADDRESS_32   (1u << 7)
 
 static uint64_t register_value(const struct vcpu *vcpu, unsigned number)
 {

@@ -21,8 +21,8 @@
 #define OFFER_1_EDX                                                                                \
     (BIT(0) | BIT(1) | BIT(2) | BIT(3) | BIT(4) | BIT(5) | BIT(6) | BIT(8) | BIT(11) | BIT(13) |   \
      BIT(15) | BIT(16) | BIT(17) | BIT(19) | BIT(23) | BIT(24) | BIT(25) | BIT(26) | BIT(27))
-/* TSC_ADJUST is ours; FSGSBASE, BMI1, AVX2, FDP, SMEP, BMI2, ERMS, INVPCID, no FPU CS/DS, AVX-512 F/DQ, RDSEED, ADX,
- * SMAP, AVX-512 IFMA, CLFLUSHOPT, CLWB, AVX-512 CD, SHA, AVX-512 BW/VL */
+/* TSC_ADJUST is ours; FSGSBASE, BMI1, AVX2, FDP, SMEP, BMI2, ERMS, INVPCID, no FPU CS/DS, AVX-512
+ * F/DQ, RDSEED, ADX, SMAP, AVX-512 IFMA, CLFLUSHOPT, CLWB, AVX-512 CD, SHA, AVX-512 BW/VL */
 #define OFFER_7_EBX                                                                                \
     (CPUID7_EBX_FSGSBASE | BIT(3) | BIT(5) | BIT(6) | CPUID7_EBX_SMEP | BIT(8) | BIT(9) |          \
      CPUID7_EBX_INVPCID | BIT(13) | BIT(16) | BIT(17) | BIT(18) | BIT(19) | CPUID7_EBX_SMAP |      \
@@ -37,18 +37,19 @@
 #define CPUID1_ECX_OSXSAVE BIT(27)
 /* Fast short REP MOV; nothing of speculation control, whose MSRs are not offered */
 #define OFFER_7_EDX BIT(4)
-/* XSAVEOPT, XGETBV with ECX = 1; XSAVEC where it works, and XSAVES where VT-x lets guests have it */
+/* XSAVEOPT, XGETBV with ECX = 1; XSAVEC where it works, and XSAVES where VT-x lets guests have it
+ */
 #define OFFER_D1_EAX (BIT(0) | BIT(2))
 /* XCR0, SDM 1 13.3: what belongs to the features above; not MPX, not AMX */
-#define XCR0_X87     BIT(0)
-#define XCR0_SSE     BIT(1)
-#define XCR0_AVX     BIT(2)
-#define XCR0_AVX512  (BIT(5) | BIT(6) | BIT(7))
-#define XCR0_PKRU    BIT(9)
-#define OFFER_XCR0   (XCR0_X87 | XCR0_SSE | XCR0_AVX | XCR0_AVX512 | XCR0_PKRU)
+#define XCR0_X87        BIT(0)
+#define XCR0_SSE        BIT(1)
+#define XCR0_AVX        BIT(2)
+#define XCR0_AVX512     (BIT(5) | BIT(6) | BIT(7))
+#define XCR0_PKRU       BIT(9)
+#define OFFER_XCR0      (XCR0_X87 | XCR0_SSE | XCR0_AVX | XCR0_AVX512 | XCR0_PKRU)
 #define XSAVE_ALIGNED   BIT(1) /* of ECX in a component's sub-leaf */
 #define XSAVE_ALIGNMENT 64u
-#define XSAVE_LEGACY 576u /* bytes of the XSAVE area before the first component of its own */
+#define XSAVE_LEGACY    576u /* bytes of the XSAVE area before the first component of its own */
 /* LAHF in 64-bit mode, LZCNT, PREFETCHW */
 #define OFFER_EXT1_ECX (BIT(0) | BIT(5) | BIT(8))
 /* SYSCALL, NX, 1-GiB pages, RDTSCP, long mode */
@@ -443,20 +444,21 @@ static void log_unknown_msr(struct vcpu *vcpu, const char *instruction, uint32_t
         log_line("%s: further MSRs that there are not go without a line", name);
 }
 
-/* --- MTRRs, SDM 3A 12.11 ----------------------------------------------------------------------- */
+/* --- MTRRs, SDM 3A 12.11 -----------------------------------------------------------------------
+ */
 
-#define MSR_MTRR_BASE0    0x200u /* base and mask of the variable ranges, in turn */
-#define MTRRCAP_FIXED     BIT(8)
-#define MTRRCAP_WC        BIT(10)
-#define DEF_TYPE_FIXED    BIT(10)
-#define DEF_TYPE_ENABLE   BIT(11)
-#define DEF_TYPE_BITS     (DEF_TYPE_ENABLE | DEF_TYPE_FIXED | 0xff)
-#define MASK_VALID        BIT(11)
-#define TYPE_UC           0u
-#define TYPE_WB           6u
-#define TYPE_OF_RANGE     0xffull
-#define FIXED_ALL_WB      0x0606060606060606ull
-#define DEVICES_FROM      GIB(3) /* one GiB of device space below 4 GiB */
+#define MSR_MTRR_BASE0  0x200u /* base and mask of the variable ranges, in turn */
+#define MTRRCAP_FIXED   BIT(8)
+#define MTRRCAP_WC      BIT(10)
+#define DEF_TYPE_FIXED  BIT(10)
+#define DEF_TYPE_ENABLE BIT(11)
+#define DEF_TYPE_BITS   (DEF_TYPE_ENABLE | DEF_TYPE_FIXED | 0xff)
+#define MASK_VALID      BIT(11)
+#define TYPE_UC         0u
+#define TYPE_WB         6u
+#define TYPE_OF_RANGE   0xffull
+#define FIXED_ALL_WB    0x0606060606060606ull
+#define DEVICES_FROM    GIB(3) /* one GiB of device space below 4 GiB */
 
 static const uint32_t fixed_mtrrs[MTRR_FIXED] = {
     0x250, 0x258, 0x259, 0x268, 0x269, 0x26a, 0x26b, 0x26c, 0x26d, 0x26e, 0x26f,

@@ -58,7 +58,8 @@ uint64_t time_hz(void)
 
 uint64_t arch_wall_clock(void)
 {
-    return handoff.wall_seconds ? handoff.wall_seconds + (rdtsc() - handoff.wall_tsc) / time_hz() : 0;
+    return handoff.wall_seconds ? handoff.wall_seconds + (rdtsc() - handoff.wall_tsc) / time_hz()
+                                : 0;
 }
 
 /* The canary's lowest byte is 0, so that no string function can write it. */

@@ -301,7 +301,8 @@ static uint64_t vpids_taken[1024];
 
 static uint16_t vpid_take(void)
 {
-    for (unsigned i = 1; vmx.vpid && i < 64 * ARRAY_SIZE(vpids_taken); i++) { /* 0 is ours, SDM 3C 28.1 */
+    for (unsigned i = 1; vmx.vpid && i < 64 * ARRAY_SIZE(vpids_taken);
+         i++) { /* 0 is ours, SDM 3C 28.1 */
         if (!(vpids_taken[i / 64] >> i % 64 & 1)) {
             vpids_taken[i / 64] |= BIT(i % 64);
             return (uint16_t)i;
@@ -503,8 +504,9 @@ void arch_vcpu_flush(struct vcpu *vcpu)
 }
 
 /*
- * The others see ATTEND_FLUSH before they enter their guest, whatever they do now; those that are in
- * it are interrupted, and it is waited until they have left. Either way they come to the VM's lock.
+ * The others see ATTEND_FLUSH before they enter their guest, whatever they do now; those that are
+ * in it are interrupted, and it is waited until they have left. Either way they come to the VM's
+ * lock.
  */
 void vm_invalidate(struct vm *vm)
 {

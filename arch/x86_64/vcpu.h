@@ -161,7 +161,8 @@ static inline void paging_begin_exit(struct vcpu *vcpu, uint64_t now)
     if (gap < vcpu->arch->least_gap)
         vcpu->arch->least_gap = gap;
     vcpu->arch->guest_ticks += gap - vcpu->arch->least_gap;
-    if (vcpu->vm->paging.trace.time < vcpu->arch->guest_ticks) /* several have clocks of their own */
+    if (vcpu->vm->paging.trace.time <
+        vcpu->arch->guest_ticks) /* several have clocks of their own */
         vcpu->vm->paging.trace.time = vcpu->arch->guest_ticks;
 }
 

@@ -11,8 +11,8 @@
 #define PM1_GBL           (1u << 5)
 #define PM1_PWRBTN        (1u << 8)
 /* Linux enables the clock's event always and reads it back; the alarm itself is IRQ 8's. */
-#define PM1_RTC_EN        (1u << 10)
-#define PM1_EVENTS        (PM1_TMR | PM1_GBL | PM1_PWRBTN)
+#define PM1_RTC_EN (1u << 10)
+#define PM1_EVENTS (PM1_TMR | PM1_GBL | PM1_PWRBTN)
 
 /* 4.8.3.2: PM1_CNT */
 #define CONTROL_SCI_EN    (1u << 0)

@@ -48,7 +48,7 @@ static void write_virtio(struct vm_devices *devices, uint64_t offset, unsigned b
 }
 
 static const struct mmio_range mmio_ranges[] = {
-    {VIRTIO_MMIO_BASE, VIRTIO_DEVICES_MAX * VIRTIO_MMIO_STRIDE, read_virtio, write_virtio},
+    {VIRTIO_MMIO_BASE, VIRTIO_DEVICES_MAX *VIRTIO_MMIO_STRIDE, read_virtio, write_virtio},
     {IOAPIC_BASE, IOAPIC_SIZE, read_ioapic, write_ioapic},
 };
 
