@@ -99,6 +99,18 @@ void exit_inject_fault(struct vcpu *vcpu, const struct guest_fault *fault)
     exit_inject(vcpu, fault->vector, fault->error_code);
 }
 
+bool exit_is_overtaken(struct vcpu *vcpu)
+{
+    if (!vcpu->shared)
+        return false;
+    bool flush = (__atomic_load_n(&vcpu->attention, __ATOMIC_ACQUIRE) & ATTEND_FLUSH) != 0;
+    if (!flush && vcpu->cpt.generation == cpt_head(vcpu->vm->paging.cpt)->generation)
+        return false;
+    paging_follow(vcpu);
+    exit_redeliver();
+    return true;
+}
+
 /* --- small handlers --------------------------------------------------------------------------- */
 
 static bool exit_vmcall(struct vcpu *vcpu)

@@ -45,6 +45,13 @@ static inline void exit_redeliver(void)
         exit_redeliver_now(vectoring);
 }
 
+/*
+ * Whether another virtual processor changed the compound page table between this exit and the VM's
+ * lock, so that what the exit was about may be no more. The guest then simply tries again, and an
+ * event whose delivery was interrupted comes again.
+ */
+bool exit_is_overtaken(struct vcpu *vcpu);
+
 /* exit_cpu.c */
 exit_handler exit_exception, exit_cpuid, exit_rdmsr, exit_wrmsr, exit_cr_access, exit_xsetbv,
     exit_invd, exit_undefined, exit_privileged;

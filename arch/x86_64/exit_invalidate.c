@@ -10,6 +10,8 @@ bool exit_invlpg(struct vcpu *vcpu)
 {
     gva_t at = gva(vmread(VMCS_EXIT_QUALIFICATION));
 
+    if (exit_is_overtaken(vcpu))
+        return true;
     /* INVVPID fails for others (SDM 3C 31.3), and INVLPG of others does nothing. */
     if (guest_is_canonical(at)) {
         cpt_invlpg(vcpu->vm->paging.cpt, &vcpu->cpt, at);

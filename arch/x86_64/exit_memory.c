@@ -174,6 +174,8 @@ static bool compound_violation(struct vcpu *vcpu, uint64_t qualification, gpa_t 
 
     no_trap_yet();
     paging_catch_up(vcpu);
+    if (exit_is_overtaken(vcpu))
+        return true;
     enum cpt_result result = cpt_ept_violation(vcpu->vm->paging.cpt, &vcpu->cpt, &a);
     if (result == CPT_TABLE_WRITE) {
         handled = exit_table_write(vcpu, &a);
@@ -224,6 +226,8 @@ bool exit_shadow_page_fault(struct vcpu *vcpu)
     bool handled = true;
 
     no_trap_yet();
+    if (exit_is_overtaken(vcpu))
+        return true;
     block_nmi_again((vmread32(VMCS_EXIT_INTERRUPTION) & INTERRUPTION_NMI_UNBLOCK) != 0);
     if (!(a.error_code & PF_U) && guest_access_rights() == WALK_USER)
         a.access = WALK_IMPLICIT;

@@ -487,7 +487,8 @@ enum cpt_result cpt_page_fault(struct cpt *c, struct cpt_cpu *cpu, struct cpt_ac
     struct walk_result w =
         walk(memory, registers, a->gva, a->access | WALK_SET_AD | (trap ? WALK_NO_CHECK : 0));
 
-    bool by_nodes = cpu->state == CPT_SHADOW && cpu->root != CPT_NONE;
+    bool by_nodes = cpu->state == CPT_SHADOW && cpu->root != CPT_NONE &&
+                    c->root[cpu->root].node[CPT_FORMAT_SHADOW] != CPT_NONE;
     if (by_nodes)
         count_fault(c, cpu, a->gva);
     if (w.status == WALK_FAULT) {
@@ -498,8 +499,10 @@ enum cpt_result cpt_page_fault(struct cpt *c, struct cpt_cpu *cpu, struct cpt_ac
         return CPT_FAULT;
     }
     a->gpa = w.gpa;
-    if (!by_nodes)
+    if (!by_nodes) { /* another processor gave its nodes up meanwhile */
+        settle(c);
         return CPT_RESUME;
+    }
     struct root *r = &c->root[cpu->root];
     if (r->node[CPT_FORMAT_SHADOW] == CPT_NONE) { /* a table that was given up is the root's own */
         settle(c);
