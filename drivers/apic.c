@@ -35,7 +35,6 @@ enum {
 #define APIC_BYTES         0x400u
 #define SPURIOUS_ENABLE    BIT(8)
 #define VERSION_MAX_LVT(v) ((v) >> 16 & 0xff) /* the number of LVT entries less one */
-#define LVT_PERIODIC       BIT(17)
 #define LVT_TSC_DEADLINE   BIT(18)
 #define LVT_MASKED         BIT(16)
 #define LVT_DELIVERY       (7u << 8)
@@ -245,28 +244,6 @@ static uint32_t timer_count(uint64_t ticks)
     if (count == 0)
         return 1;
     return count > UINT32_MAX ? UINT32_MAX : (uint32_t)count;
-}
-
-/* Periodic interrupts as they are asked for, or none. A change of mode disarms a TSC deadline, SDM
- * 3A 11.5.4.1. */
-void apic_timer_resume(void)
-{
-    uint32_t period = this_processor()->timer_period;
-
-    apic_write(APIC_LVT_TIMER, (period > 0 ? LVT_PERIODIC : LVT_MASKED) | VECTOR_TIMER);
-    apic_write(APIC_TIMER_INITIAL, period);
-}
-
-void apic_timer_start(uint64_t ticks)
-{
-    this_processor()->timer_period = timer_count(ticks);
-    apic_timer_resume();
-}
-
-void apic_timer_stop(void)
-{
-    this_processor()->timer_period = 0;
-    apic_timer_resume();
 }
 
 void apic_timer_once(uint64_t until)

@@ -29,17 +29,10 @@ void apic_send_startup(uint32_t id, uint8_t page); /* it starts at page * 4 KiB,
 void apic_send_kick(uint32_t id);                  /* a fixed interrupt that says nothing */
 void apic_send_nmi(uint32_t id);
 
-/* An interrupt every `ticks` of the TSC, about, until apic_timer_stop. */
-void apic_timer_start(uint64_t ticks);
-void apic_timer_stop(void);
-
-/*
- * Instead of that, until apic_timer_resume: one interrupt when the TSC reaches `until`, or some
- * time before it where the timer counts no further; at once if it has. APIC_TIMER_NEVER: none.
- */
+/* One interrupt when the TSC reaches `until`, or some time before it where the timer counts no
+ * further; at once if it has. APIC_TIMER_NEVER: none. */
 #define APIC_TIMER_NEVER (~0ull)
 void apic_timer_once(uint64_t until);
-void apic_timer_resume(void);
 
 /* An interrupt has arrived, by a VM exit or while the hypervisor ran: acknowledge it. */
 void apic_interrupt_in_hypervisor(uint8_t vector);

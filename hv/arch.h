@@ -75,9 +75,9 @@ void arch_vm_destroy(struct vm *vm);
 
 /*
  * Run the virtual processor on this processor, which is its own, until vcpu_attend says that it is
- * to be left. If its VM has ended, nothing of it is in the processor afterwards (VCPU_GONE).
+ * to be left. True: its VM has ended, and nothing of it is in the processor any more.
  */
-void arch_vcpu_run(struct vcpu *vcpu);
+bool arch_vcpu_run(struct vcpu *vcpu);
 
 /* Put it into the state after INIT (SDM 3A table 9-1); then as SIPI starts it, at `page` << 12 in
  * real-address mode. On its own processor. */

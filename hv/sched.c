@@ -144,10 +144,12 @@ static void run(struct vcpu *vcpu, uint64_t now, uint64_t slice_end)
     vcpu->stolen += now - vcpu->wanted_since;
     vcpu->slice_end = slice_end;
     vcpu->began = now;
-    arch_vcpu_run(vcpu);
+    bool left = arch_vcpu_run(vcpu);
     uint64_t after = time_now();
     vcpu->ran += after - now;
     vcpu->wanted_since = vcpu->activity == VCPU_RUNS ? after : 0;
+    if (left) /* the boot processor may free it from here on */
+        __atomic_store_n(&vcpu->activity, VCPU_GONE, __ATOMIC_RELEASE);
 }
 
 void sched_run(bool (*manage)(void))

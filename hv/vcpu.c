@@ -191,7 +191,9 @@ static bool has_event(struct vcpu *vcpu)
 {
     struct interrupts *interrupts = &vcpu->vm->devices.interrupts;
 
-    vcpu->nmi |= interrupts_take_nmi(interrupts, vcpu->index);
+    /* One that waits for SIPI does not get to see it (SDM 3C 25.4.2). */
+    if (interrupts_take_nmi(interrupts, vcpu->index) && vcpu->activity != VCPU_WAITS_SIPI)
+        vcpu->nmi = true;
     return vcpu->nmi || (vcpu->halted_with_interrupts &&
                          interrupts_pending(interrupts, vcpu->index) != INTERRUPT_NONE);
 }
@@ -232,6 +234,7 @@ static void take_starts(struct vcpu *vcpu)
     while ((start = interrupts_take_start(interrupts, vcpu->index, &page)) != APIC_START_NONE) {
         if (start == APIC_START_INIT) {
             arch_vcpu_init(vcpu);
+            vcpu->nmi = false;
             vcpu->activity = VCPU_WAITS_SIPI;
             if (vcpu->index == 0) /* it would start at its reset vector, where no firmware is */
                 vm_end(vcpu->vm, VM_RESET);

@@ -450,6 +450,13 @@ static bool create_vcpus(struct vm *vm, struct why *why)
     return true;
 }
 
+/* What a guest finds in its RAM, which is all zeros, and how it is translated. */
+static bool create_guest(struct vm *vm, struct entry_state *entry, struct why *why)
+{
+    describe_devices(vm); /* an image may lie there: it goes before the tables */
+    return load(vm, entry, why) && arch_vm_create(vm, entry, why) && guest_paging_create(vm, why);
+}
+
 static bool create(struct vm *vm, struct entry_state *entry, struct why *why)
 {
     if (!create_vcpus(vm, why))
@@ -461,8 +468,7 @@ static bool create(struct vm *vm, struct entry_state *entry, struct why *why)
     if (!allocate_ram(vm, why))
         return false;
     create_devices(vm);
-    describe_devices(vm); /* an image may lie there: it goes before the tables */
-    return load(vm, entry, why) && arch_vm_create(vm, entry, why) && guest_paging_create(vm, why);
+    return create_guest(vm, entry, why);
 }
 
 static void destroy(struct vm *vm)
@@ -554,12 +560,47 @@ static bool has_left(const struct vm *vm)
     return vm->end != VM_RUNNING;
 }
 
+/* After a reset: RAM and processors are as new; what devices keep without power stays, as the clock
+ * with its CMOS RAM and what was written to disks. */
+static void restart(struct vm *vm)
+{
+    struct entry_state entry;
+    struct why why;
+
+    arch_vm_destroy(vm);
+    guest_paging_destroy(vm);
+    for (unsigned i = 0; i < vm->vcpu_count; i++) {
+        struct vcpu *v = &vm->vcpu[i];
+        *v = (struct vcpu){.vm = vm,
+                           .index = i,
+                           .processor = v->processor,
+                           .shared = v->shared,
+                           .activity = VCPU_GONE};
+    }
+    vm->end = VM_RUNNING;
+    vm->status = 0;
+    vm->told = vm->restart = false;
+    vm->requests = vm->paused = vm->steps = 0;
+    vm->bench = (struct bench){0};
+    memset(host_ptr(vm->ram_base), 0, vm->block_size);
+    devices_reset(&vm->devices);
+    vms.vm[vms.count++] = vm;
+    log_start(vm->settings, false);
+    if (!bench_init(&vm->bench))
+        vm_stop(vm, "no memory for counters");
+    else if (!create_guest(vm, &entry, &why))
+        vm_stop(vm, "%s", why.text);
+    if (vm->end != VM_RUNNING)
+        return;
+    start_clock(vm);
+    let_run(vm);
+}
+
 /* All its virtual processors have left it: the last records, and everything is given back. */
 static void finish(struct vm *vm)
 {
-    bool restart =
+    bool starts_again =
         vm->end == VM_RESET && (vm->settings->on_reset == ON_RESET_RESTART || vm->restart);
-    const struct vm_settings *settings = vm->settings;
 
     for (unsigned i = 0; i < vm->vcpu_count && vm->started; i++)
         sched_remove(&vm->vcpu[i]);
@@ -571,14 +612,15 @@ static void finish(struct vm *vm)
     if (vm->paging.cpt)
         guest_paging_print(vm);
     print_stats(vm);
-    guest_paging_print_trace(vm);
     console_end();
-    if (!restart)
-        vms.all_well &= ended_well(vm);
-    vms.ended[settings - vms.settings->vm] = vm->end;
+    guest_paging_print_trace(vm); /* may be long: others may speak between its records */
+    vms.ended[vm->settings - vms.settings->vm] = vm->end;
+    if (starts_again) {
+        restart(vm);
+        return;
+    }
+    vms.all_well &= ended_well(vm);
     destroy(vm);
-    if (restart)
-        start(settings);
 }
 
 bool vm_known(unsigned n, struct vm_known *known)

@@ -138,7 +138,6 @@ struct vm {
     uint64_t deadline;     /* TSC at which the time limit passes; ~0 without one */
     uint64_t ticks;        /* TSC from start to end */
     uint64_t start_offset; /* added to the TSC it is the VM's time, which starts at 0 */
-    uint64_t profiled;     /* with several virtual processors: the guest time of the furthest */
     uint32_t requests;     /* VM_ASK bits; set by anybody, atomically */
     uint32_t serving;      /* 1: virtual processor 0 has taken some of them, and is at it */
     uint32_t paused;       /* 1: no virtual processor is to run */

@@ -226,9 +226,9 @@ bool exit_shadow_page_fault(struct vcpu *vcpu)
     bool handled = true;
 
     no_trap_yet();
+    block_nmi_again((vmread32(VMCS_EXIT_INTERRUPTION) & INTERRUPTION_NMI_UNBLOCK) != 0);
     if (exit_is_overtaken(vcpu))
         return true;
-    block_nmi_again((vmread32(VMCS_EXIT_INTERRUPTION) & INTERRUPTION_NMI_UNBLOCK) != 0);
     if (!(a.error_code & PF_U) && guest_access_rights() == WALK_USER)
         a.access = WALK_IMPLICIT;
     arch_walk_setup(vcpu, &registers, &memory);

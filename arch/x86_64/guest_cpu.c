@@ -179,8 +179,7 @@ static struct cpuid_regs basic_leaf(uint32_t leaf, uint32_t subleaf)
             break;
         r.eax = 0;
         r.ebx &= OFFER_7_EBX & (vmx.invpcid ? ~0ull : ~CPUID7_EBX_INVPCID);
-        if (vmx.proc & PROC_TSC_OFFSETTING)
-            r.ebx |= (uint32_t)CPUID7_EBX_TSC_ADJUST;
+        r.ebx |= (uint32_t)CPUID7_EBX_TSC_ADJUST;
         r.ecx &= OFFER_7_ECX & (vmx.rdtscp ? ~0ull : ~CPUID7_ECX_RDPID);
         r.edx &= OFFER_7_EDX;
         return r;
@@ -265,8 +264,11 @@ void guest_cpu_init(void)
     real.xsave_size = xsave_area_size();
     if (real.xcr0 && (cpuid(0xd, 1).eax & CPUIDD1_EAX_XSAVEC)) {
         real.compaction = xsave_compaction_works();
-        if (!real.compaction)
+        if (!real.compaction) {
             log_line("xsave: this processor's compacted form loses state; guests do without");
+            vmx.proc2 &= ~PROC2_XSAVES;
+            vmx.xsaves = false;
+        }
     }
     for (uint32_t leaf = 0; leaf <= LEAF_HIGHEST; leaf++)
         kept_basic[leaf] = basic_leaf(leaf, 0);

@@ -44,7 +44,7 @@ void processor_idle(uint64_t until)
 {
     apic_timer_once(until);
     trap_wait();
-    apic_timer_resume();
+    apic_timer_once(APIC_TIMER_NEVER);
 }
 
 void processor_add(struct processor *p)

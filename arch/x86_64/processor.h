@@ -25,8 +25,7 @@ struct processor {
     uint32_t apic_id;
     struct vcpu *current; /* the virtual processor that it runs; NULL: none. The scheduler's */
     struct descriptors descriptors;
-    uint64_t stack;        /* its top; 0 for the boot processor, which is at home on another */
-    uint32_t timer_period; /* of the local APIC's timer, in its ticks; 0: off. apic.c's */
+    uint64_t stack; /* its top; 0 for the boot processor, which is at home on another */
     /* VMX operation (vmx.c) */
     bool in_vmx;
     uint32_t *vmxon_region; /* NULL before the first VMXON */

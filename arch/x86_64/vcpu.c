@@ -122,8 +122,6 @@ static void set_controls(const struct vcpu *vcpu)
     vmwrite(VMCS_MSR_BITMAP, host_hpa(vm->arch->msr_bitmap).v);
     vmwrite(VMCS_EPT_POINTER, vm->arch->eptp);
     vmwrite(VMCS_LINK_POINTER, VMCS_LINK_NONE);
-    if (vmx.proc & PROC_TSC_OFFSETTING)
-        vmwrite(VMCS_TSC_OFFSET, 0);
     if (vmx.vpid)
         vmwrite(VMCS_VPID, vcpu->arch->vpid);
     if (vmx.xsaves)
@@ -449,10 +447,18 @@ static void leave_vm(struct vcpu *vcpu)
 {
     unload();
     vmcs_clear(vcpu->arch->vmcs);
-    __atomic_store_n(&vcpu->activity, VCPU_GONE, __ATOMIC_RELEASE);
 }
 
-void arch_vcpu_run(struct vcpu *vcpu)
+/* The processor refused the VMCS before anything of the guest was loaded, SDM 3C 27.2. */
+static void entry_failed(struct vcpu *vcpu)
+{
+    vcpu->in_guest = 0;
+    vcpu_lock(vcpu);
+    vm_stop(vcpu->vm, "VM entry failed, VM-instruction error %u", vmread32(VMCS_INSTRUCTION_ERROR));
+    vcpu_unlock(vcpu);
+}
+
+bool arch_vcpu_run(struct vcpu *vcpu)
 {
     struct arch_vcpu *arch = vcpu->arch;
 
@@ -462,24 +468,22 @@ void arch_vcpu_run(struct vcpu *vcpu)
     vcpu_unlock(vcpu);
     __atomic_fetch_or(&vcpu->attention, ATTEND_EVENTS, __ATOMIC_SEQ_CST);
     if (vmx_may_enter(vcpu)) {
-        if (!vmx_run(vcpu, arch->launched)) {
-            vcpu->in_guest = 0;
-            vm_stop(vcpu->vm, "VM entry failed, VM-instruction error %u",
-                    vmread32(VMCS_INSTRUCTION_ERROR));
-        }
+        if (!vmx_run(vcpu, arch->launched))
+            entry_failed(vcpu);
         arch->launched = true;
     }
     vcpu_lock(vcpu);
     paging_end_slice(vcpu);
     vcpu_unlock(vcpu);
-    if (vcpu->vm->end != VM_RUNNING)
+    bool ended = __atomic_load_n(&vcpu->vm->end, __ATOMIC_ACQUIRE) != VM_RUNNING;
+    if (ended)
         leave_vm(vcpu);
+    return ended;
 }
 
 void vcpu_set_tsc_offset(const struct vcpu *vcpu)
 {
-    if (vmx.proc & PROC_TSC_OFFSETTING)
-        vmwrite(VMCS_TSC_OFFSET, vcpu->vm->start_offset + (uint64_t)vcpu->tsc_adjust);
+    vmwrite(VMCS_TSC_OFFSET, vcpu->vm->start_offset + (uint64_t)vcpu->tsc_adjust);
 }
 
 /* --- invalidation ----------------------------------------------------------------------------- */

@@ -65,7 +65,7 @@ static const struct control pin_controls[] = {
 };
 
 static const struct control proc_controls[] = {
-    {PROC_TSC_OFFSETTING, OPTIONAL, "TSC offsetting"},
+    {PROC_TSC_OFFSETTING, REQUIRED, "TSC offsetting"},
     {PROC_HLT, REQUIRED, "HLT exiting"},
     {PROC_MWAIT, REQUIRED, "MWAIT exiting"},
     {PROC_MONITOR, REQUIRED, "MONITOR exiting"},
