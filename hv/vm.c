@@ -453,6 +453,7 @@ static bool create_vcpus(struct vm *vm, struct why *why)
 /* What a guest finds in its RAM, which is all zeros, and how it is translated. */
 static bool create_guest(struct vm *vm, struct entry_state *entry, struct why *why)
 {
+    vm->paging.choice = (struct paging_choice){vm->settings->paging, vm->settings->policy};
     describe_devices(vm); /* an image may lie there: it goes before the tables */
     return load(vm, entry, why) && arch_vm_create(vm, entry, why) && guest_paging_create(vm, why);
 }
@@ -534,7 +535,6 @@ static void start(const struct vm_settings *settings)
     if (!vm)
         panic("no memory for a VM's description");
     vm->settings = settings;
-    vm->paging.choice = (struct paging_choice){settings->paging, settings->policy};
     vm->modules = vms.modules;
     vm->ram_base = HPA_NONE;
     vm->start_offset = 0 - time_now();
