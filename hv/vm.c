@@ -450,10 +450,15 @@ static bool create_vcpus(struct vm *vm, struct why *why)
     return true;
 }
 
+/* As the settings have it, until a person wants it otherwise. */
+static void choose_paging(struct vm *vm)
+{
+    vm->paging.choice = (struct paging_choice){vm->settings->paging, vm->settings->policy};
+}
+
 /* What a guest finds in its RAM, which is all zeros, and how it is translated. */
 static bool create_guest(struct vm *vm, struct entry_state *entry, struct why *why)
 {
-    vm->paging.choice = (struct paging_choice){vm->settings->paging, vm->settings->policy};
     describe_devices(vm); /* an image may lie there: it goes before the tables */
     return load(vm, entry, why) && arch_vm_create(vm, entry, why) && guest_paging_create(vm, why);
 }
@@ -535,6 +540,7 @@ static void start(const struct vm_settings *settings)
     if (!vm)
         panic("no memory for a VM's description");
     vm->settings = settings;
+    choose_paging(vm);
     vm->modules = vms.modules;
     vm->ram_base = HPA_NONE;
     vm->start_offset = 0 - time_now();
@@ -582,6 +588,7 @@ static void restart(struct vm *vm)
     vm->told = vm->restart = false;
     vm->requests = vm->paused = vm->steps = 0;
     vm->bench = (struct bench){0};
+    choose_paging(vm);
     memset(host_ptr(vm->ram_base), 0, vm->block_size);
     devices_reset(&vm->devices);
     vms.vm[vms.count++] = vm;
