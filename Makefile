@@ -68,6 +68,7 @@ help:
 	@echo 'make run        install what is missing, build, boot on the best machine there is, run the benchmarks'
 	@echo 'make run GUEST=linux  Debian'\''s Linux with a shell on the terminal (docs/linux.md)'
 	@echo 'make test       the same set-up, then all tests; the last line counts them'
+	@echo 'make test-linux  Linux in every way of paging, on one and four processors; takes hours'
 	@echo 'make bench      the evaluation: all microbenchmarks, natively and in each way of paging, and its report'
 	@echo 'make bench-kvm  the same guests under Linux'\'' KVM on the same machine; takes long (docs/kvm.md)'
 	@echo 'make walksim    traces of programs through hv/paging and a model of translation caches (docs/walksim.md)'
@@ -101,8 +102,13 @@ bench: setup-bench
 report: setup-report
 	@scripts/report
 
-test: setup-test
+test: setup-test setup-linux
 	@scripts/test
+
+# Linux in every way of paging, on one and four processors; hours.
+test-linux: setup-test setup-linux
+	@$(MAKE) --no-print-directory all
+	@python3 tests/boot/run.py --long $(ONLY)
 
 check: setup-check
 	@scripts/check
@@ -126,4 +132,4 @@ $(BUILD)/twofold.ini: Makefile guest-tests/guests.mk
 clean:
 	rm -rf $(BUILD) $(OUT)
 
-.PHONY: all hypervisor boot guests help run bench report test check image clean
+.PHONY: all hypervisor boot guests help run bench report test test-linux check image clean

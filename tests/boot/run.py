@@ -3,7 +3,7 @@
 """The booted tests: each scenario is one boot of an image, with many checks of what its console shows.
 
 Two boots run side by side. Every check prints "ok NAME" or "FAIL NAME: why". Arguments choose scenarios by a
-part of their name.
+part of their name; --long has those that take hours instead.
 """
 
 import concurrent.futures
@@ -16,6 +16,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, str(ROOT / "scripts"))
 sys.path.insert(0, str(ROOT / "tests/boot"))
 
+import real_guests  # noqa: E402
 import scenarios  # noqa: E402
 from twofold import console, image, machine  # noqa: E402
 
@@ -98,7 +99,10 @@ def run_scenario(scenario):
 
 
 def main():
-    chosen = [s for s in scenarios.ALL if not sys.argv[1:] or any(a in s.name for a in sys.argv[1:])]
+    words = sys.argv[1:]
+    there = real_guests.LONG if "--long" in words else real_guests.ALL + scenarios.ALL
+    names = [w for w in words if w != "--long"]
+    chosen = [s for s in there if not names or any(n in s.name for n in names)]
     failed = 0
     with concurrent.futures.ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
         for results in pool.map(run_scenario, chosen):

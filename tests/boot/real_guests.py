@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Boots of real guests: Debian's Linux, and the Multiboot kernel that tests the virtual PC.
+
+ALL is part of the booted tests; LONG are more combinations, for `make test-linux`.
+"""
+
+import itertools
+import random
+import re
+
+from scenarios import GUESTS, Scenario, ended, ends_as, expect, has
+from twofold import systems
+
+TIME_LIMIT = "200s"  # of the machine's time: on Bochs 50 million instructions each
+DISK_MIB = 6
+CHECKS = ["cpus", "memory", "timer", "clock", "acpi", "serial", "console", "random", "disk", "fork", "smp", "hotplug", "log"]
+QUICK = ["cpus", "timer", "clock", "acpi", "disk", "smp", "hotplug", "log"]
+
+# Lines of the kernel at level warning or worse that tell of a wrong machine, in whatever words.
+TROUBLE = re.compile(r"BUG:|Oops|WARNING: CPU|Call Trace|segfault|soft lockup|rcu: INFO|unstable|Fatal|Firmware Bug|"
+                     r"ACPI (Error|Warning|BIOS)|nobody cared|timed out|I/O error|Kernel panic")
+
+
+def disk_file(folder):
+    """A disk of bytes that nobody wrote on purpose."""
+    path = folder / "disk.img"
+    path.write_bytes(random.Random(5).randbytes(DISK_MIB << 20))
+    return path
+
+
+def linux_vm(name, paging, cpus=1, checks=QUICK, *keys):
+    """A VM of the system 'test', with a disk that it may write."""
+    append = f"-- cpus={cpus} checks={','.join(checks)}"
+    return name, [*systems.build("test").keys(append, pvh=True), ("memory", "192M"), ("paging", paging), ("cpus", cpus),
+                  ("disk", "disk.img"), ("trace", "0"), ("time_limit", TIME_LIMIT), *keys]
+
+
+def linux_files(folder):
+    return [*systems.build("test").files(pvh=True), disk_file(folder)]
+
+
+def guest_text(seen, vm):
+    return seen.guest_bytes(vm).decode("utf-8", "replace")
+
+
+def check_one(seen, vm, checks):
+    """What one VM of the system 'test' must have printed, and how it must have ended."""
+    text = guest_text(seen, vm)
+    found = dict(re.findall(r"^result (\S+) (.*?)\r?$", text, re.M))
+    results = [ends_as(seen, vm, "poweroff", 0)]
+    results += [expect(f"{vm}: {name}", found.get(name) == "ok", found.get(name, "it has no result")) for name in checks]
+    trouble = [line for line in text.splitlines() if TROUBLE.search(line)]
+    results.append(expect(f"{vm}: the kernel complains of nothing", not trouble, "; ".join(trouble[:3])))
+    return results
+
+
+def stats_of(seen, vm):
+    return next((r for r in seen.records("stats") if r["vm"] == vm), {})
+
+
+def check_linux(paging, checks, forced=False):
+    def check(seen):
+        results = [ended(seen, 0)] + check_one(seen, "linux", checks)
+        stats = stats_of(seen, "linux")
+        if paging == "compound":
+            results.append(expect("roots rise and tables change their handling",
+                                  stats.get("root_changes", 0) > 0 and stats.get("demotions", 0) > 0, f"{stats}"))
+        if paging == "shadow":
+            times = stats.get("state_ticks", {})
+            results.append(expect("most of its time it walks nodes",
+                                  times.get("shadow", 0) > times.get("nested", 0) + times.get("compound", 0), f"{times}"))
+        if forced:
+            results.append(expect("changes are forced", stats.get("promotions", 0) + stats.get("demotions", 0) +
+                                  stats.get("root_changes", 0) > 1000, f"{stats}"))
+        return results
+    return check
+
+
+def linux(name, paging, cpus=1, processors=1, checks=QUICK, keys=(), limit=500, forced=False):
+    return Scenario(name, check_linux(paging, checks, forced), lambda: [linux_vm("linux", paging, cpus, checks, *keys)],
+                    linux_files, processors=processors, limit=limit)
+
+
+# --- two VMs beside each other: one is ended, one has a triple fault and starts again, the third goes on ---------
+
+
+def neighbours():
+    return [linux_vm("steady", "compound", 2, QUICK), ("victim", [("image", "loop.elf"), ("time_limit", TIME_LIMIT)]),
+            ("crasher", [("image", "reset.elf"), ("args", "how=triple"), ("on_reset", "restart"), ("memory", "32M"),
+                         ("time_limit", TIME_LIMIT)])]
+
+
+def check_neighbours(seen):
+    resets = [r for r in seen.records("vm") if r["name"] == "crasher"]
+    return [*check_one(seen, "steady", QUICK),
+            ends_as(seen, "victim", "ended"),
+            expect("the one with a triple fault starts again and ends well",
+                   [(r["end"], r["status"]) for r in resets] == [("reset", 0), ("exit", 1)], f"{resets}"),
+            ended(seen, 1)]  # a VM that a person ended did not end well
+
+
+# --- the Multiboot kernel ----------------------------------------------------------------------------------------
+
+
+def platform(name, paging, cpus, processors):
+    keys = [("image", "platform.elf"), ("args", f"cpus={cpus}"), ("memory", "64M"), ("cpus", cpus), ("paging", paging),
+            ("time_limit", "100s")]
+
+    def check(seen):
+        text = guest_text(seen, "platform")
+        failed = [line for line in text.splitlines() if line.startswith("FAIL")]
+        last = re.search(r"platform: (\d+) passed, (\d+) failed, (\d+) skipped", text)
+        skipped = 0 if cpus > 1 else 10
+        return [ends_as(seen, "platform", "exit", 1),
+                expect("all of its checks pass", last and int(last[1]) >= 60 and last[2] == "0" and int(last[3]) <= skipped,
+                       "; ".join(failed) or str(last and last[0]))]
+
+    return Scenario(name, check, [("platform", keys)], lambda folder: [GUESTS / "platform.elf"], processors=processors,
+                    limit=300)
+
+
+def check_small(seen):
+    idle = re.search(r"woken=(\d+)", guest_text(seen, "idle"))
+    return [ended(seen, 0), ends_as(seen, "off", "poweroff", 0), ends_as(seen, "idle", "exit", 1),
+            expect("idle wakes as often as its timer says", idle and int(idle[1]) == 50, guest_text(seen, "idle")),
+            *(ends_as(seen, f"reset-{how}", "reset", 0) for how in ("cf9", "kbd")),
+            ends_as(seen, "triple", "reset", 0), has(seen, "back after a reset")]
+
+
+SMALL = [("off", [("image", "poweroff.elf"), ("memory", "32M")]),
+         ("idle", [("image", "idle.elf"), ("args", "by=apic times=50"), ("memory", "32M")]),
+         *((f"reset-{how}", [("image", "reset.elf"), ("args", f"how={how}"), ("memory", "32M")]) for how in ("cf9", "kbd")),
+         ("triple", [("image", "reset.elf"), ("args", "how=triple"), ("memory", "32M"), ("on_reset", "restart")])]
+
+
+# Ctrl-A c opens the monitor's line; the VM that loops for ever is ended while Linux boots.
+END_VICTIM = [(b"Linux version", b"\x01c"), (b"twofold> ", b"end victim\r"), (b"victim: ended", b"quit\r")]
+
+ALL = [
+    linux("linux-nested", "nested", checks=CHECKS),
+    linux("linux-compound", "compound", cpus=2, processors=2),
+    linux("linux-shadow", "shadow"),
+    linux("linux-stress", "compound", keys=[("stress", "200"), ("ept_page", "2m")], forced=True),
+    Scenario("linux-neighbours", check_neighbours, neighbours,
+             lambda folder: [*linux_files(folder), GUESTS / "loop.elf", GUESTS / "reset.elf"], processors=2,
+             globals="run = together", limit=600, answers=END_VICTIM),
+    platform("platform", "nested", 4, 4),
+    platform("platform-shared", "compound", 3, 1),
+    Scenario("small-guests", check_small, SMALL,
+             lambda folder: [GUESTS / f"{n}.elf" for n in ("poweroff", "idle", "reset")], globals="run = together",
+             limit=200),
+]
+
+LONG = [linux(f"linux-{paging}-{cpus}-{page}{'-stress' if stress else ''}", paging, cpus=cpus, processors=min(cpus, 2),
+              checks=CHECKS, keys=[("ept_page", page), *([("stress", "100")] if stress else [])], limit=1800, forced=stress)
+        for paging, cpus, page, stress in itertools.product(("nested", "shadow", "compound"), (1, 4), ("4k", "2m"), (False, True))
+        if not stress or paging != "nested"]
