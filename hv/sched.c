@@ -18,7 +18,8 @@
 struct queue {
     struct lock lock;
     struct vcpu *first;
-    uint64_t least_ran; /* of those that could run lately: where one that woke begins */
+    struct vcpu *running; /* NULL: none; its own processor's */
+    uint64_t least_ran;   /* of those that could run lately: where one that woke begins */
 };
 
 static struct queue queues[PROCESSORS_MAX];
@@ -49,21 +50,29 @@ void sched_remove(struct vcpu *vcpu)
     lock_release(&q->lock);
 }
 
+/* Its processor looks before it enters a guest or sleeps. */
+static void alert(const struct vcpu *vcpu)
+{
+    struct vcpu *running = queues[vcpu->processor].running;
+
+    if (vcpu->processor != processor_index())
+        processor_kick(vcpu->processor);
+    else if (running && running != vcpu) /* it may have to give way */
+        __atomic_fetch_or(&running->attention, ATTEND_EVENTS, __ATOMIC_SEQ_CST);
+}
+
 void sched_attention(struct vcpu *vcpu, uint32_t bits)
 {
     uint32_t before = __atomic_fetch_or(&vcpu->attention, bits, __ATOMIC_SEQ_CST);
 
-    /* The processor looks before it enters a guest or sleeps. Who set the same bit before has
-     * kicked it. */
-    if ((before & bits) != bits && vcpu->processor != processor_index())
-        processor_kick(vcpu->processor);
+    if ((before & bits) != bits) /* who set the same bits before has alerted it */
+        alert(vcpu);
 }
 
 void sched_wake(struct vcpu *vcpu, uint32_t bits)
 {
     __atomic_fetch_or(&vcpu->attention, bits, __ATOMIC_SEQ_CST);
-    if (vcpu->processor != processor_index())
-        processor_kick(vcpu->processor);
+    alert(vcpu);
 }
 
 static uint64_t slice(void)
@@ -72,6 +81,11 @@ static uint64_t slice(void)
 }
 
 /* --- choosing --------------------------------------------------------------------------------- */
+
+static uint64_t wakes_at(const struct vcpu *vcpu)
+{
+    return __atomic_load_n(&vcpu->wakes_at, __ATOMIC_ACQUIRE);
+}
 
 static bool can_run(const struct vcpu *vcpu, uint64_t now)
 {
@@ -85,7 +99,7 @@ static bool can_run(const struct vcpu *vcpu, uint64_t now)
         return (__atomic_load_n(&vm->requests, __ATOMIC_ACQUIRE) != 0 && vcpu->index == 0) ||
                (__atomic_load_n(&vcpu->attention, __ATOMIC_ACQUIRE) & ATTEND_DUMP) != 0;
     return vcpu->activity == VCPU_RUNS ||
-           __atomic_load_n(&vcpu->attention, __ATOMIC_ACQUIRE) != 0 || vcpu_wakes_at(vcpu) <= now;
+           __atomic_load_n(&vcpu->attention, __ATOMIC_ACQUIRE) != 0 || wakes_at(vcpu) <= now;
 }
 
 /* The next to run, or NULL; *wake: when one of the others has something to do by itself. */
@@ -98,7 +112,7 @@ static struct vcpu *choose(struct queue *q, uint64_t now, uint64_t *wake, bool *
     for (struct vcpu *v = q->first; v; v = v->next) {
         if (!can_run(v, now)) {
             if (v->activity != VCPU_GONE && !v->vm->paused)
-                *wake = min_u64(*wake, vcpu_wakes_at(v));
+                *wake = min_u64(*wake, wakes_at(v));
             v->wanted_since = 0;
             continue;
         }
@@ -120,6 +134,7 @@ bool sched_should_yield(struct vcpu *running)
 {
     struct queue *q = &queues[running->processor];
     bool yield = false, others = false;
+    uint64_t wake = NEVER; /* of those that sleep */
 
     if (q->first == running && !running->next)
         return false;
@@ -127,24 +142,31 @@ bool sched_should_yield(struct vcpu *running)
     uint64_t now = time_now();
     uint64_t had = running->ran + (now - running->began);
     for (const struct vcpu *v = q->first; v && !yield; v = v->next) {
-        if (v == running || !can_run(v, now))
+        if (v == running || v->activity == VCPU_GONE)
             continue;
+        if (!can_run(v, now)) {
+            if (!v->vm->paused)
+                wake = min_u64(wake, wakes_at(v));
+            continue;
+        }
         others = true;
         yield =
             now >= running->slice_end || max_u64(v->ran, q->least_ran) + slice() / YIELD_PART < had;
     }
-    if (others && running->slice_end == NEVER)
-        running->slice_end = now + slice();
+    if (running->slice_end == NEVER || now >= running->slice_end)
+        running->slice_end = others ? now + slice() : wake;
     lock_release(&q->lock);
     return yield;
 }
 
-static void run(struct vcpu *vcpu, uint64_t now, uint64_t slice_end)
+static void run(struct queue *q, struct vcpu *vcpu, uint64_t now, uint64_t slice_end)
 {
     vcpu->stolen += now - vcpu->wanted_since;
     vcpu->slice_end = slice_end;
     vcpu->began = now;
+    q->running = vcpu;
     bool left = arch_vcpu_run(vcpu);
+    q->running = NULL;
     uint64_t after = time_now();
     vcpu->ran += after - now;
     vcpu->wanted_since = vcpu->activity == VCPU_RUNS ? after : 0;
@@ -169,7 +191,7 @@ void sched_run(bool (*manage)(void))
         lock_release(&q->lock);
         if (next) {
             uint64_t slice_end = others ? now + slice() : NEVER;
-            run(next, now, min_u64(slice_end, wake));
+            run(q, next, now, min_u64(slice_end, wake));
         } else {
             processor_idle(manage ? min_u64(wake, now + period) : wake);
         }

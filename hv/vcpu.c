@@ -26,10 +26,12 @@ uint64_t vm_time(const struct vm *vm)
 
 static uint64_t host_time_of(const struct vm *vm, uint64_t at)
 {
-    return at == NEVER ? NEVER : at - vm->start_offset;
+    uint64_t began = 0 - vm->start_offset;
+
+    return at > NEVER - began ? NEVER : at + began;
 }
 
-uint64_t vcpu_wakes_at(const struct vcpu *vcpu)
+static uint64_t wakes_at(const struct vcpu *vcpu)
 {
     const struct vm *vm = vcpu->vm;
     uint64_t at = interrupts_next_event(&vm->devices.interrupts, vcpu->index);
@@ -271,18 +273,18 @@ static void dump_asked(const struct vcpu *vcpu)
     console_end();
 }
 
-bool vcpu_attend(struct vcpu *vcpu)
+static bool attend(struct vcpu *vcpu)
 {
     struct vm *vm = vcpu->vm;
     struct interrupts *interrupts = &vm->devices.interrupts;
+    /* First: what comes from here on is looked at again. */
+    uint32_t attention = __atomic_exchange_n(&vcpu->attention, 0, __ATOMIC_SEQ_CST);
 
     if (vcpu->processor == 0) /* where the boot processor's slices are long, keys are not to wait */
         monitor_poll();
     if (vcpu->index == 0)
         serve_vm(vm);
     interrupts_tick(interrupts, vcpu->index);
-
-    uint32_t attention = __atomic_exchange_n(&vcpu->attention, 0, __ATOMIC_SEQ_CST);
     if (attention & ATTEND_FLUSH)
         arch_vcpu_flush(vcpu);
     if (attention & ATTEND_DUMP)
@@ -298,7 +300,17 @@ bool vcpu_attend(struct vcpu *vcpu)
     if (vcpu->activity != VCPU_RUNS || sched_should_yield(vcpu))
         return false;
     arch_vcpu_inject(vcpu);
-    arch_vcpu_arm(vcpu, min_u64(min_u64(vcpu_wakes_at(vcpu), vcpu->slice_end),
-                                time_now() + time_hz() / LOOKS_PER_SECOND));
     return true;
+}
+
+bool vcpu_attend(struct vcpu *vcpu)
+{
+    bool goes_on = attend(vcpu);
+    uint64_t at = wakes_at(vcpu);
+
+    __atomic_store_n(&vcpu->wakes_at, at, __ATOMIC_RELEASE);
+    if (goes_on)
+        arch_vcpu_arm(
+            vcpu, min_u64(min_u64(at, vcpu->slice_end), time_now() + time_hz() / LOOKS_PER_SECOND));
+    return goes_on;
 }

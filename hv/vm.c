@@ -416,10 +416,12 @@ static bool choose_processor(const struct vm_settings *s, unsigned index, unsign
     int pinned = vm_pinned_to(s, index);
 
     *processor = 0;
+    if (pinned >= 0 && (unsigned)pinned >= processor_count())
+        return why_set(why, "pin = %d: the machine's processors go from 0 to %u", pinned,
+                       processor_count() - 1);
     if (pinned >= 0) {
         *processor = (unsigned)pinned;
-        return *processor < processor_count() ||
-               why_set(why, "pin = %u: there are %u processors", *processor, processor_count());
+        return true;
     }
     for (unsigned p = 1; p < processor_count(); p++) {
         if (vms.load[p] < vms.load[*processor])
@@ -436,7 +438,6 @@ static bool create_vcpus(struct vm *vm, struct why *why)
     vm->vcpu = host_pages_alloc(vm->vcpu_pages);
     if (!vm->vcpu)
         return why_set(why, "no memory for virtual processors");
-    vm->vcpu_count = count;
     for (unsigned i = 0; i < count; i++) {
         struct vcpu *v = &vm->vcpu[i];
         v->vm = vm;
@@ -446,6 +447,7 @@ static bool create_vcpus(struct vm *vm, struct why *why)
         if (!choose_processor(vm->settings, i, &v->processor, why))
             return false;
         vms.load[v->processor]++;
+        vm->vcpu_count++;
     }
     return true;
 }

@@ -76,6 +76,8 @@ struct vcpu {
     struct vcpu *next;     /* in that processor's queue */
     uint64_t ran;          /* TSC ticks it had its processor: the fair share's measure */
     uint64_t slice_end;    /* TSC at which others want the processor; ~0 if none do */
+    uint64_t wakes_at;     /* TSC at which it has something to do by itself, as it was found when it
+                              was looked at last; ~0: never */
     uint64_t began;        /* TSC at which its present slice began */
     uint64_t wanted_since; /* TSC since which it could run and does not; 0 else */
     uint64_t stolen;       /* TSC ticks it could have run and did not */
@@ -169,10 +171,6 @@ __attribute__((format(printf, 2, 3))) void vm_triple_fault(struct vm *vm, const 
 
 /* The VM's time: its TSC, whatever a virtual processor's guest added to its own. */
 uint64_t vm_time(const struct vm *vm);
-
-/* The TSC at which the virtual processor has something to do by itself: a timer, or the VM's time
- * limit. ~0: never. */
-uint64_t vcpu_wakes_at(const struct vcpu *vcpu);
 
 /*
  * See to what `attention` asked for: cached translations, timers, requests, input, interrupts. Runs

@@ -79,12 +79,20 @@ static bool map_alias(struct vm *vm)
 }
 
 /* Shared tables are freed once. */
+static void unmap_alias_gib(struct vm *vm, uint64_t at)
+{
+    uint64_t *entry = ptab_entry(&vm->arch->ept, alias_base() + at, 3);
+
+    if (entry) /* where there was no memory for it nothing is shared */
+        *entry = 0;
+}
+
 static void unmap_alias(struct vm *vm)
 {
     for (uint64_t at = 0; at < vm->ram.low; at += PAGE_SIZE_1G)
-        *ptab_entry(&vm->arch->ept, alias_base() + at, 3) = 0;
+        unmap_alias_gib(vm, at);
     for (uint64_t at = 0; at < vm->ram.high; at += PAGE_SIZE_1G)
-        *ptab_entry(&vm->arch->ept, alias_base() + CPT_HIGH_RAM + at, 3) = 0;
+        unmap_alias_gib(vm, CPT_HIGH_RAM + at);
 }
 
 static bool has_windows(const struct vm *vm)
@@ -152,6 +160,10 @@ bool ept_protect(struct vm *vm, gpa_t page, bool protect)
     struct ptab *ept = &vm->arch->ept;
     uint16_t *count = protected_in(vm, page.v);
 
+    /* Another virtual processor's step may have opened the page, or closed it, before its table was
+     * given up. */
+    if (vm->vcpu_count > 1 && ((ptab_lookup(ept, page.v).entry & EPT_WRITE) == 0) == protect)
+        return true;
     if (!ptab_change(ept, page.v, PAGE_SIZE, protect ? EPT_WRITE : 0, protect ? 0 : EPT_WRITE))
         return false;
     if (protect) {

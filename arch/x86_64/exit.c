@@ -87,6 +87,10 @@ void exit_redeliver_now(uint32_t vectoring)
 {
     if (vmread32(VMCS_ENTRY_INTERRUPTION) & INTERRUPTION_VALID)
         return;
+    /* An NMI is injected into a guest that is not blocked by it yet (SDM 3C 27.3.1.5). */
+    if ((vectoring & INTERRUPTION_TYPE) == INTERRUPTION_NMI)
+        vmwrite(VMCS_GUEST_INTERRUPTIBILITY,
+                vmread(VMCS_GUEST_INTERRUPTIBILITY) & ~(uint64_t)BLOCKING_NMI);
     /* Bit 12 is undefined here, and must be 0 there. */
     inject_event(vectoring & ~INTERRUPTION_NMI_UNBLOCK, vmread32(VMCS_IDT_VECTORING_ERROR_CODE),
                  vmread(VMCS_EXIT_INSTRUCTION_LENGTH));
@@ -99,10 +103,8 @@ void exit_inject_fault(struct vcpu *vcpu, const struct guest_fault *fault)
     exit_inject(vcpu, fault->vector, fault->error_code);
 }
 
-bool exit_is_overtaken(struct vcpu *vcpu)
+bool exit_is_overtaken_now(struct vcpu *vcpu)
 {
-    if (!vcpu->shared)
-        return false;
     bool flush = (__atomic_load_n(&vcpu->attention, __ATOMIC_ACQUIRE) & ATTEND_FLUSH) != 0;
     if (!flush && vcpu->cpt.generation == cpt_head(vcpu->vm->paging.cpt)->generation)
         return false;
@@ -261,12 +263,12 @@ static inline bool keeps_guest_time(const struct vcpu *vcpu)
     return __builtin_expect(vcpu->vm->paging.cpt != NULL, false); /* nested: the straight way */
 }
 
-static inline void begin_exit(struct vcpu *vcpu)
+static inline void begin_exit(struct vcpu *vcpu, bool shared)
 {
     if (keeps_guest_time(vcpu)) {
         uint64_t now = rdtsc();
         vcpu->exited = (uint32_t)now;
-        paging_begin_exit(vcpu, now);
+        paging_begin_exit(vcpu, now, shared);
     } else {
         vcpu->exited = rdtsc_low();
     }
@@ -324,7 +326,8 @@ __attribute__((noinline)) static void stop_unhandled(struct vcpu *vcpu, uint32_t
             name ? name : "unknown", (unsigned long long)vmread(VMCS_EXIT_QUALIFICATION));
 }
 
-__attribute__((always_inline)) static inline void handle(struct vcpu *vcpu, uint32_t reason)
+__attribute__((always_inline)) static inline void handle(struct vcpu *vcpu, uint32_t reason,
+                                                         bool shared)
 {
     exit_handler *handler = reason < EXIT_REASONS ? exits[reason].handle : NULL;
 
@@ -332,7 +335,7 @@ __attribute__((always_inline)) static inline void handle(struct vcpu *vcpu, uint
         stop_unhandled(vcpu, reason);
         return;
     }
-    begin_exit(vcpu);
+    begin_exit(vcpu, shared);
     vcpu->exits[reason]++;
     if (--vcpu->until_look == 0)
         look_around(vcpu);
@@ -346,7 +349,7 @@ __attribute__((noinline)) static bool handle_shared_exit(struct vcpu *vcpu, uint
 {
     __atomic_store_n(&vcpu->in_guest, 0, __ATOMIC_RELEASE);
     lock_take(&vcpu->vm->lock);
-    handle(vcpu, reason);
+    handle(vcpu, reason, true);
     lock_release(&vcpu->vm->lock);
     return !vmx_may_enter(vcpu);
 }
@@ -357,7 +360,7 @@ bool vmx_handle_exit(struct vcpu *vcpu)
 
     if (__builtin_expect(vcpu->shared, false))
         return handle_shared_exit(vcpu, reason);
-    handle(vcpu, reason);
+    handle(vcpu, reason, false);
     return !may_enter(vcpu, false) && !vmx_may_enter(vcpu);
 }
 

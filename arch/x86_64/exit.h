@@ -50,7 +50,11 @@ static inline void exit_redeliver(void)
  * lock, so that what the exit was about may be no more. The guest then simply tries again, and an
  * event whose delivery was interrupted comes again.
  */
-bool exit_is_overtaken(struct vcpu *vcpu);
+bool exit_is_overtaken_now(struct vcpu *vcpu);
+static inline bool exit_is_overtaken(struct vcpu *vcpu)
+{
+    return vcpu->shared && exit_is_overtaken_now(vcpu);
+}
 
 /* exit_cpu.c */
 exit_handler exit_exception, exit_cpuid, exit_rdmsr, exit_wrmsr, exit_cr_access, exit_xsetbv,

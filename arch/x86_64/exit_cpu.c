@@ -20,10 +20,17 @@
  * its delivery would have done (SDM 3A 17.2.3: B0 to B3 are replaced, BD and BS accumulate; 17.2.4:
  * GD is cleared).
  */
-static void inject_debug_exception(struct vcpu *vcpu)
+static void inject_debug_exception(struct vcpu *vcpu, uint32_t information)
 {
     uint64_t cause = vmread(VMCS_EXIT_QUALIFICATION);
+    uint32_t blocking = vmread32(VMCS_GUEST_INTERRUPTIBILITY);
 
+    if ((information & INTERRUPTION_TYPE) == INTERRUPTION_PRIVILEGED) /* INT1: a trap, behind it */
+        vmwrite(VMCS_GUEST_RIP, vmread(VMCS_GUEST_RIP) + vmread(VMCS_EXIT_INSTRUCTION_LENGTH));
+    /* VM entry wants the trap that TF brings to be pending where it is held off (SDM 3C 27.3.1.5).
+     */
+    if ((blocking & (BLOCKING_STI | BLOCKING_MOV_SS)) && (vmread(VMCS_GUEST_RFLAGS) & RFLAGS_TF))
+        vmwrite(VMCS_GUEST_PENDING_DEBUG, vmread(VMCS_GUEST_PENDING_DEBUG) | PENDING_DEBUG_BS);
     write_dr6((read_dr6() & ~DB_B0_3) | (cause & (DB_B0_3 | DB_BD | DB_BS)));
     if (cause & DB_BD)
         vmwrite(VMCS_GUEST_DR7, vmread(VMCS_GUEST_DR7) & ~DR7_GD);
@@ -59,7 +66,7 @@ bool exit_exception(struct vcpu *vcpu)
     switch (information & INTERRUPTION_VECTOR) {
     case VECTOR_DB:
         if (!step_trapped(vcpu) || (vmread(VMCS_EXIT_QUALIFICATION) & ~DB_BS))
-            inject_debug_exception(vcpu);
+            inject_debug_exception(vcpu, information);
         return true;
     case VECTOR_PF:
         if (vcpu->arch->state == CPT_SHADOW && (vmread32(VMCS_EXIT_ERROR_CODE) & PF_P))
@@ -413,6 +420,8 @@ __attribute__((noinline)) static bool slow_cr_access(struct vcpu *vcpu, uint64_t
     unsigned number = CR_NUMBER(qualification);
     unsigned gpr = CR_REGISTER(qualification);
 
+    if (vcpu->vm->paging.cpt)
+        paging_catch_up(vcpu);
     switch (CR_ACCESS_TYPE(qualification)) {
     case CR_MOV_TO: {
         uint64_t value = read_register(vcpu, gpr);

@@ -588,12 +588,23 @@ static bool write_efer(uint64_t value)
     return true;
 }
 
+/* A deadline of the guest's TSC in the VM's time. What lies before its beginning or beyond its end
+ * is at once or never. */
+static uint64_t vm_deadline(uint64_t value, int64_t adjust)
+{
+    uint64_t by = adjust < 0 ? 0 - (uint64_t)adjust : (uint64_t)adjust;
+
+    if (adjust >= 0)
+        return value > by ? value - by : 1;
+    return value < UINT64_MAX - 1 - by ? value + by : UINT64_MAX - 1;
+}
+
 bool guest_write_msr(struct vcpu *vcpu, uint32_t msr, uint64_t value)
 {
     if (interrupts_has_msr(msr)) {
         /* The devices' time is the VM's. */
         if (msr == MSR_TSC_DEADLINE && value != 0)
-            value = max_u64(value - (uint64_t)vcpu->tsc_adjust, 1);
+            value = vm_deadline(value, vcpu->tsc_adjust);
         return interrupts_write_msr(&vcpu->vm->devices.interrupts, vcpu->index, msr, value);
     }
     switch (msr) {
@@ -606,6 +617,8 @@ bool guest_write_msr(struct vcpu *vcpu, uint32_t msr, uint64_t value)
         vcpu_set_tsc_offset(vcpu);
         return true;
     case MSR_EFER:
+        if (vcpu->vm->paging.cpt)
+            paging_catch_up(vcpu);
         if (!write_efer(value))
             return false;
         if (vcpu->vm->paging.cpt)

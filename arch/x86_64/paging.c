@@ -72,7 +72,10 @@ uint64_t arch_max_ept_page(void)
 
 uint64_t guest_cr3(const struct vcpu *vcpu)
 {
-    return vcpu->arch->state == CPT_NESTED ? vmread(VMCS_GUEST_CR3) : vcpu->cpt.cr3;
+    uint64_t cr3 = vmread(VMCS_GUEST_CR3);
+
+    /* A CR3-target value may have been loaded without an exit: it is the guest's own. */
+    return vcpu->arch->state == CPT_NESTED || cr3 != vcpu->cpt.node_cr3 ? cr3 : vcpu->cpt.cr3;
 }
 
 static uint32_t wanted_proc(const struct vcpu *vcpu)

@@ -11,8 +11,8 @@
 #include "drivers/apic.h"
 #include "hv/arch.h"
 
-/* What a guest gets to run at the least before the profiler's exit: it may be in a step, during
- * which the profiler does nothing. */
+/* What a guest gets to run at the least before a timer's exit. For the profiler, too: the guest may
+ * be in a step, during which it does nothing. */
 #define LEAST_TICKS 256u
 
 /*
@@ -37,6 +37,8 @@ void arch_vcpu_arm(struct vcpu *vcpu, uint64_t at)
 {
     uint64_t now = rdtsc();
 
+    /* A guest's timers may be shorter than an exit takes: it is to get on all the same. */
+    at = max_u64(at, now + LEAST_TICKS);
     vcpu->arch->wake_at = at;
     if (vcpu->vm->paging.cpt)
         at = min_u64(at, profiler_looks_at(vcpu, now));

@@ -252,6 +252,7 @@ void arch_vcpu_init(struct vcpu *vcpu)
 {
     struct cpuid_regs one = guest_cpuid(1, 0, 0);
 
+    step_end(vcpu);
     set_segment(SEG_CS, RESET_CS_SELECTOR, RESET_CS_BASE, LIMIT_REAL, ACCESS_CODE16);
     for (enum vmcs_segment s = SEG_ES; s <= SEG_GS; s++) {
         if (s != SEG_CS)
@@ -516,6 +517,10 @@ void vm_invalidate(struct vm *vm)
 {
     const struct vcpu *self = this_processor()->current;
 
+    if (vm->vcpu_count == 1 && self == vm->vcpu) {
+        flush(vm->vcpu);
+        return;
+    }
     for (unsigned i = 0; i < vm->vcpu_count; i++) {
         struct vcpu *v = &vm->vcpu[i];
         if (v == self) {

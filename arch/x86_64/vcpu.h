@@ -136,11 +136,11 @@ static inline void paging_follow(struct vcpu *vcpu)
  * one. */
 static inline bool paging_load_recent(struct vcpu *vcpu, uint64_t cr3)
 {
-    if (vcpu->arch->step.active ||
-        !cpt_load_recent(vcpu->vm->paging.cpt, &vcpu->cpt, cr3, vcpu->arch->guest_ticks))
+    const struct arch_vcpu *arch = vcpu->arch;
+
+    if (arch->step.active || cpt_recent(&vcpu->cpt, cr3)->state != arch->state ||
+        !cpt_load_recent(vcpu->vm->paging.cpt, &vcpu->cpt, cr3, arch->guest_ticks))
         return false;
-    if (vcpu->cpt.state != vcpu->arch->state)
-        return false; /* it is loaded once more, with all that follows */
     vmwrite(VMCS_GUEST_CR3, vcpu->cpt.node_cr3);
     return true;
 }
@@ -154,7 +154,7 @@ void paging_end_slice(struct vcpu *vcpu);
 void paging_tick(struct vcpu *vcpu);
 
 /* At the begin and the end of every exit, `now` by the TSC: the guest's time, and what is due. */
-static inline void paging_begin_exit(struct vcpu *vcpu, uint64_t now)
+static inline void paging_begin_exit(struct vcpu *vcpu, uint64_t now, bool shared)
 {
     uint64_t gap = now - vcpu->arch->entered;
 

@@ -45,6 +45,8 @@ static void write_virtio(struct vm_devices *devices, uint64_t offset, unsigned b
     virtio_write(v, at, bytes < sizeof(uint32_t) ? bytes : sizeof(uint32_t), (uint32_t)value);
     if (bytes > sizeof(uint32_t))
         virtio_write(v, at + sizeof(uint32_t), sizeof(uint32_t), (uint32_t)(value >> 32));
+    if (virtio_has_work(v)) /* more than one access may do: processor 0 goes on with it */
+        devices->host->notify(devices->host->context, 0);
 }
 
 static const struct mmio_range mmio_ranges[] = {

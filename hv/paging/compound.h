@@ -202,6 +202,12 @@ void cpt_add_cpu(struct cpt *c, struct cpt_cpu *cpu);
  */
 void cpt_load_root(struct cpt *c, struct cpt_cpu *cpu, uint64_t now);
 
+/* Where a root that was loaded lately is remembered, if it is. */
+static inline struct cpt_recent *cpt_recent(struct cpt_cpu *cpu, uint64_t cr3)
+{
+    return &cpu->recent[(cr3 >> PAGE_SHIFT) % CPT_RECENT_ROOTS];
+}
+
 /*
  * The same for a MOV to CR3 alone, when the root was loaded lately and nothing has changed since:
  * most loads of most guests. False: nothing is done, call cpt_load_root.
@@ -209,15 +215,14 @@ void cpt_load_root(struct cpt *c, struct cpt_cpu *cpu, uint64_t now);
 static inline bool cpt_load_recent(const struct cpt *c, struct cpt_cpu *cpu, uint64_t cr3,
                                    uint64_t now)
 {
-    uint32_t slot = (uint32_t)(cr3 >> PAGE_SHIFT) % CPT_RECENT_ROOTS;
-    struct cpt_recent *r = &cpu->recent[slot];
+    struct cpt_recent *r = cpt_recent(cpu, cr3);
 
     if (r->cr3 != cr3 || r->generation != cpt_head(c)->generation || r->loads >= CPT_ASK_LOADS ||
         r->write_protect != cpu->write_protect || r->pcid != cpu->pcid)
         return false;
     cpu->recent[cpu->running].ran += now - cpu->since;
     cpu->since = now;
-    cpu->running = slot;
+    cpu->running = (uint32_t)(r - cpu->recent);
     cpu->cr3 = cr3;
     cpu->root = r->root;
     cpu->state = r->state;
