@@ -11,6 +11,7 @@
 #include "hv/guest_paging.h"
 #include "hv/memory.h"
 #include "hv/pmu_text.h"
+#include "hv/sched.h"
 #include "hv/vm.h"
 
 #define ROWS_MAX    512u
@@ -304,7 +305,7 @@ uint64_t bench_begin(struct vcpu *vcpu, const char *name, enum tf_phase phase)
      */
     memcpy(b->exits, vcpu->exits, sizeof(vcpu->exits));
     b->look_due = true;
-    vcpu->until_look = 1;
+    sched_attention(vcpu, ATTEND_EVENTS); /* bench_look follows */
     arch_pmu_read(&b->pmu_begin);
     return 0;
 }

@@ -67,7 +67,7 @@ uint64_t bench_watch(struct vcpu *vcpu, gva_t from, uint64_t bytes, uint64_t ste
 /* The time since the last sample goes to what that one found; take the next one. */
 void bench_sample(struct vcpu *vcpu);
 
-/* At the first exit after BENCH_BEGIN, or later: what comes from now on counts. */
+/* When the exit of BENCH_BEGIN has been handled, or later: what comes from now on counts. */
 void bench_look(struct vcpu *vcpu);
 
 /* Print the table of all records so far. */

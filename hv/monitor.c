@@ -217,9 +217,7 @@ static void take(uint8_t key)
     line.escaped = key == CTRL_A && !escaped;
     if (line.escaped)
         return;
-    if (escaped && key == CTRL_A && !line.open)
-        send(key);
-    else if (escaped && (key == 'c' || key == ':'))
+    if (escaped && (key == 'c' || key == ':'))
         open_line();
     else if (escaped && key != CTRL_A)
         quick_command(key);

@@ -62,7 +62,6 @@ struct vcpu {
     struct arch_vcpu *arch;
     unsigned index;
     struct cpt_cpu cpt;  /* with paging = shadow or compound */
-    uint32_t until_look; /* exits until the benchmark and the time limit are looked at again */
     uint32_t exited;     /* TSC, low half, when the present exit's handling began */
     uint64_t host_ticks; /* TSC ticks of handling exits so far, the present one left out */
     uint64_t exits[EXIT_REASONS_MAX]; /* by reason; counted before the handler runs */

@@ -7,9 +7,6 @@
 #include "hv/console.h"
 #include "hv/sched.h"
 
-/* Exits between two looks of a benchmark. */
-#define EXITS_PER_LOOK 4096u
-
 /* --- leaving an instruction ------------------------------------------------------------------- */
 
 void exit_advance(uint64_t rip)
@@ -171,17 +168,25 @@ static bool exit_task_switch(struct vcpu *vcpu)
     return true;
 }
 
+static bool exit_unexpected(struct vcpu *vcpu)
+{
+    (void)vcpu;
+    return false;
+}
+
 /* --- the table -------------------------------------------------------------------------------- */
 
 static const struct {
     const char *name;
-    exit_handler *handle; /* NULL: cannot happen with the controls that are set */
+    exit_handler *handle; /* exit_unexpected: cannot happen with the controls that are set */
 } exits[EXIT_REASONS] = {
     [EXIT_EXCEPTION_NMI] = {"exception_nmi", exit_exception},
     [EXIT_EXTERNAL_INTERRUPT] = {"external_interrupt", exit_external_interrupt},
     [EXIT_TRIPLE_FAULT] = {"triple_fault", exit_triple_fault},
-    [EXIT_INIT] = {"init", NULL},
-    [EXIT_SIPI] = {"sipi", NULL},
+    [EXIT_INIT] = {"init", exit_unexpected},
+    [EXIT_SIPI] = {"sipi", exit_unexpected},
+    [EXIT_IO_SMI] = {"io_smi", exit_unexpected},
+    [EXIT_OTHER_SMI] = {"other_smi", exit_unexpected},
     [EXIT_INTERRUPT_WINDOW] = {"interrupt_window", exit_window},
     [EXIT_NMI_WINDOW] = {"nmi_window", exit_window},
     [EXIT_TASK_SWITCH] = {"task_switch", exit_task_switch},
@@ -191,7 +196,7 @@ static const struct {
     [EXIT_INVD] = {"invd", exit_invd},
     [EXIT_INVLPG] = {"invlpg", exit_invlpg},
     [EXIT_RDPMC] = {"rdpmc", exit_privileged},
-    [EXIT_RDTSC] = {"rdtsc", NULL},
+    [EXIT_RDTSC] = {"rdtsc", exit_unexpected},
     [EXIT_RSM] = {"rsm", exit_undefined},
     [EXIT_VMCALL] = {"vmcall", exit_vmcall},
     [EXIT_VMCLEAR] = {"vmclear", exit_undefined},
@@ -204,37 +209,40 @@ static const struct {
     [EXIT_VMXOFF] = {"vmxoff", exit_undefined},
     [EXIT_VMXON] = {"vmxon", exit_undefined},
     [EXIT_CR_ACCESS] = {"cr_access", exit_cr_access},
-    [EXIT_DR_ACCESS] = {"dr_access", NULL},
+    [EXIT_DR_ACCESS] = {"dr_access", exit_unexpected},
     [EXIT_IO] = {"io", exit_io},
     [EXIT_RDMSR] = {"rdmsr", exit_rdmsr},
     [EXIT_WRMSR] = {"wrmsr", exit_wrmsr},
     [EXIT_INVALID_STATE] = {"invalid_state", exit_invalid_state},
     [EXIT_MSR_LOADING] = {"msr_loading", exit_invalid_state},
+    [35] = {"reserved_35", exit_unexpected},
     [EXIT_MWAIT] = {"mwait", exit_undefined},
     [EXIT_MONITOR_TRAP_FLAG] = {"monitor_trap_flag", exit_monitor_trap_flag},
+    [38] = {"reserved_38", exit_unexpected},
     [EXIT_MONITOR] = {"monitor", exit_undefined},
-    [EXIT_PAUSE] = {"pause", NULL},
+    [EXIT_PAUSE] = {"pause", exit_unexpected},
     [EXIT_MACHINE_CHECK] = {"machine_check", exit_invalid_state},
-    [EXIT_TPR_THRESHOLD] = {"tpr_threshold", NULL},
-    [EXIT_APIC_ACCESS] = {"apic_access", NULL},
-    [EXIT_VIRTUALIZED_EOI] = {"virtualized_eoi", NULL},
-    [EXIT_GDTR_IDTR] = {"gdtr_idtr", NULL},
-    [EXIT_LDTR_TR] = {"ldtr_tr", NULL},
+    [42] = {"reserved_42", exit_unexpected},
+    [EXIT_TPR_THRESHOLD] = {"tpr_threshold", exit_unexpected},
+    [EXIT_APIC_ACCESS] = {"apic_access", exit_unexpected},
+    [EXIT_VIRTUALIZED_EOI] = {"virtualized_eoi", exit_unexpected},
+    [EXIT_GDTR_IDTR] = {"gdtr_idtr", exit_unexpected},
+    [EXIT_LDTR_TR] = {"ldtr_tr", exit_unexpected},
     [EXIT_EPT_VIOLATION] = {"ept_violation", exit_ept_violation},
-    [EXIT_EPT_MISCONFIGURATION] = {"ept_misconfiguration", NULL},
+    [EXIT_EPT_MISCONFIGURATION] = {"ept_misconfiguration", exit_unexpected},
     [EXIT_INVEPT] = {"invept", exit_undefined},
-    [EXIT_RDTSCP] = {"rdtscp", NULL},
+    [EXIT_RDTSCP] = {"rdtscp", exit_unexpected},
     [EXIT_PREEMPTION_TIMER] = {"preemption_timer", exit_preemption_timer},
     [EXIT_INVVPID] = {"invvpid", exit_undefined},
     [EXIT_WBINVD] = {"wbinvd", exit_invd},
     [EXIT_XSETBV] = {"xsetbv", exit_xsetbv},
-    [EXIT_APIC_WRITE] = {"apic_write", NULL},
-    [EXIT_RDRAND] = {"rdrand", NULL},
+    [EXIT_APIC_WRITE] = {"apic_write", exit_unexpected},
+    [EXIT_RDRAND] = {"rdrand", exit_unexpected},
     [EXIT_INVPCID] = {"invpcid", exit_invpcid},
     [EXIT_VMFUNC] = {"vmfunc", exit_undefined},
     [EXIT_ENCLS] = {"encls", exit_undefined},
-    [EXIT_RDSEED] = {"rdseed", NULL},
-    [EXIT_PML_FULL] = {"pml_full", NULL},
+    [EXIT_RDSEED] = {"rdseed", exit_unexpected},
+    [EXIT_PML_FULL] = {"pml_full", exit_unexpected},
     [EXIT_XSAVES] = {"xsaves", exit_undefined},
     [EXIT_XRSTORS] = {"xrstors", exit_undefined},
 };
@@ -245,13 +253,6 @@ const unsigned arch_exit_hypercall = EXIT_VMCALL;
 const char *arch_exit_name(unsigned reason)
 {
     return reason < EXIT_REASONS ? exits[reason].name : NULL;
-}
-
-/* What need not be looked at on every exit. */
-__attribute__((noinline)) static void look_around(struct vcpu *vcpu)
-{
-    vcpu->until_look = EXITS_PER_LOOK;
-    bench_look(vcpu);
 }
 
 /*
@@ -290,6 +291,7 @@ __attribute__((noinline)) static bool attend(struct vcpu *vcpu)
     vcpu->exited = rdtsc_low();
     bool goes_on = vcpu_attend(vcpu);
     end_exit(vcpu);
+    bench_look(vcpu);
     vcpu_unlock(vcpu);
     return goes_on;
 }
@@ -329,17 +331,13 @@ __attribute__((noinline)) static void stop_unhandled(struct vcpu *vcpu, uint32_t
 __attribute__((always_inline)) static inline void handle(struct vcpu *vcpu, uint32_t reason,
                                                          bool shared)
 {
-    exit_handler *handler = reason < EXIT_REASONS ? exits[reason].handle : NULL;
-
-    if (!handler) {
+    if (reason >= EXIT_REASONS) {
         stop_unhandled(vcpu, reason);
         return;
     }
     begin_exit(vcpu, shared);
     vcpu->exits[reason]++;
-    if (--vcpu->until_look == 0)
-        look_around(vcpu);
-    if (!handler(vcpu))
+    if (!exits[reason].handle(vcpu))
         stop_unhandled(vcpu, reason);
     end_exit(vcpu);
 }

@@ -188,8 +188,8 @@ _Static_assert(INSN_BYTES_MAX <= sizeof(((struct code *)0)->bytes), "an instruct
 struct recent {
     struct code code;
     struct insn insn;
-    bool plain; /* is_plain_store(insn) */
-};
+    bool plain;                  /* is_plain_store(insn) */
+} __attribute__((aligned(128))); /* one shift finds it */
 
 /* A VM's, under its lock. */
 struct recent_code {
@@ -217,11 +217,12 @@ static struct recent *recent_at(const struct vcpu *vcpu, uint64_t rip)
 /* 16 bytes of code, of which the last is not of the instruction. */
 static bool same_code(const struct recent *r, const uint8_t *bytes)
 {
-    uint64_t words[2];
+    uint64_t first, second;
 
-    __builtin_memcpy(words, bytes, sizeof(words));
-    return r->code.count == INSN_BYTES_MAX && words[0] == r->code.words[0] &&
-           (words[1] ^ r->code.words[1]) << 8 == 0;
+    __builtin_memcpy(&first, bytes, sizeof(first));
+    __builtin_memcpy(&second, bytes + sizeof(first), sizeof(second));
+    return r->code.count == INSN_BYTES_MAX && first == r->code.words[0] &&
+           (second ^ r->code.words[1]) << 8 == 0;
 }
 
 static const struct insn *decode_recent(const struct vcpu *vcpu, uint64_t rip,

@@ -440,7 +440,6 @@ static void load(struct vcpu *vcpu)
     vcpu_flush_tlb(vcpu);
     if (vcpu->vm->paging.cpt)
         paging_registers_changed(vcpu, guest_cr3(vcpu));
-    vcpu->until_look = 1;
 }
 
 /* For good. */
@@ -493,10 +492,11 @@ void vcpu_set_tsc_offset(const struct vcpu *vcpu)
  * What may be cached under the VM's EPT pointer and the virtual processor's VPID, SDM 3C 28.4.2.
  * Every virtual processor has its own processor for all its life, so that it is here if anywhere.
  */
-static void flush(struct vcpu *vcpu)
+static inline void flush(const struct vcpu *vcpu)
 {
-    ept_invalidate(vcpu->vm);
-    vcpu_flush_tlb(vcpu);
+    invept(vmx.invept, vcpu->vm->arch->eptp);
+    if (vmx.vpid)
+        invvpid(vmx.invvpid, vcpu->arch->vpid);
 }
 
 void arch_vcpu_flush(struct vcpu *vcpu)
@@ -515,12 +515,11 @@ void arch_vcpu_flush(struct vcpu *vcpu)
  */
 void vm_invalidate(struct vm *vm)
 {
-    const struct vcpu *self = this_processor()->current;
-
-    if (vm->vcpu_count == 1 && self == vm->vcpu) {
+    if (vm->vcpu_count == 1) { /* it is here, or was nowhere yet and is flushed when it is loaded */
         flush(vm->vcpu);
         return;
     }
+    const struct vcpu *self = this_processor()->current;
     for (unsigned i = 0; i < vm->vcpu_count; i++) {
         struct vcpu *v = &vm->vcpu[i];
         if (v == self) {

@@ -161,8 +161,7 @@ static inline void paging_begin_exit(struct vcpu *vcpu, uint64_t now, bool share
     if (gap < vcpu->arch->least_gap)
         vcpu->arch->least_gap = gap;
     vcpu->arch->guest_ticks += gap - vcpu->arch->least_gap;
-    if (vcpu->vm->paging.trace.time <
-        vcpu->arch->guest_ticks) /* several have clocks of their own */
+    if (!shared || vcpu->vm->paging.trace.time < vcpu->arch->guest_ticks) /* each has its clock */
         vcpu->vm->paging.trace.time = vcpu->arch->guest_ticks;
 }
 

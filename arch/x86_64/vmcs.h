@@ -215,6 +215,8 @@ enum exit_reason {
     EXIT_TRIPLE_FAULT = 2,
     EXIT_INIT = 3,
     EXIT_SIPI = 4,
+    EXIT_IO_SMI = 5,
+    EXIT_OTHER_SMI = 6,
     EXIT_INTERRUPT_WINDOW = 7,
     EXIT_NMI_WINDOW = 8,
     EXIT_TASK_SWITCH = 9,
