@@ -168,8 +168,8 @@ bool ept_protect(struct vm *vm, gpa_t page, bool protect)
         return false;
     if (protect) {
         (*count)++;
-        return alias_gib(vm,
-                         align_down(page.v, PAGE_SIZE_1G)); /* a 1-GiB page may have been split */
+        /* The alias has the tables; but a 1-GiB page of its own, which may have been split. */
+        return ept->max_leaf < 3 || alias_gib(vm, align_down(page.v, PAGE_SIZE_1G));
     }
     if (--*count == 0 && ept->max_leaf > 1)
         vm->arch->may_merge = true;
