@@ -103,7 +103,9 @@ def check_neighbours(seen):
 
 
 def platform(name, paging, cpus, processors):
-    keys = [("image", "platform.elf"), ("args", f"cpus={cpus}"), ("memory", "64M"), ("cpus", cpus), ("paging", paging),
+    # Where processors take turns, an interrupt comes when its processor's turn does.
+    busy = " busy" if cpus > processors else ""
+    keys = [("image", "platform.elf"), ("args", f"cpus={cpus}{busy}"), ("memory", "64M"), ("cpus", cpus), ("paging", paging),
             ("time_limit", "100s")]
 
     def check(seen):
