@@ -446,97 +446,6 @@ static void log_unknown_msr(struct vcpu *vcpu, const char *instruction, uint32_t
         log_line("%s: further MSRs that there are not go without a line", name);
 }
 
-/* --- MTRRs, SDM 3A 12.11 -----------------------------------------------------------------------
- */
-
-#define MSR_MTRR_BASE0  0x200u /* base and mask of the variable ranges, in turn */
-#define MTRRCAP_FIXED   BIT(8)
-#define MTRRCAP_WC      BIT(10)
-#define DEF_TYPE_FIXED  BIT(10)
-#define DEF_TYPE_ENABLE BIT(11)
-#define DEF_TYPE_BITS   (DEF_TYPE_ENABLE | DEF_TYPE_FIXED | 0xff)
-#define MASK_VALID      BIT(11)
-#define TYPE_UC         0u
-#define TYPE_WB         6u
-#define TYPE_OF_RANGE   0xffull
-#define FIXED_ALL_WB    0x0606060606060606ull
-#define DEVICES_FROM    GIB(3) /* one GiB of device space below 4 GiB */
-
-static const uint32_t fixed_mtrrs[MTRR_FIXED] = {
-    0x250, 0x258, 0x259, 0x268, 0x269, 0x26a, 0x26b, 0x26c, 0x26d, 0x26e, 0x26f,
-};
-
-static uint64_t physical_mask(void)
-{
-    return BIT(guest_physical_bits()) - 1;
-}
-
-void guest_mtrrs_init(struct guest_mtrrs *mtrrs)
-{
-    mtrrs->def_type = DEF_TYPE_ENABLE | DEF_TYPE_FIXED | TYPE_WB;
-    for (unsigned i = 0; i < MTRR_FIXED; i++)
-        mtrrs->fixed[i] = FIXED_ALL_WB;
-    mtrrs->base[0] = DEVICES_FROM | TYPE_UC;
-    mtrrs->mask[0] = (~(PAGE_SIZE_1G - 1) & physical_mask()) | MASK_VALID;
-}
-
-/* The register's place; NULL if it is none. */
-static uint64_t *mtrr_at(struct guest_mtrrs *mtrrs, uint32_t msr)
-{
-    uint32_t n = msr - MSR_MTRR_BASE0;
-
-    if (n < 2 * MTRR_VARIABLE)
-        return n % 2 == 0 ? &mtrrs->base[n / 2] : &mtrrs->mask[n / 2];
-    if (msr == MSR_MTRR_DEF_TYPE)
-        return &mtrrs->def_type;
-    for (unsigned i = 0; i < MTRR_FIXED; i++) {
-        if (fixed_mtrrs[i] == msr)
-            return &mtrrs->fixed[i];
-    }
-    return NULL;
-}
-
-static bool read_mtrr(struct guest_mtrrs *mtrrs, uint32_t msr, uint64_t *value)
-{
-    if (msr == MSR_MTRRCAP) {
-        *value = MTRRCAP_WC | MTRRCAP_FIXED | MTRR_VARIABLE;
-        return true;
-    }
-    const uint64_t *at = mtrr_at(mtrrs, msr);
-    if (at)
-        *value = *at;
-    return at != NULL;
-}
-
-/* UC, WC, WT, WP, WB; SDM 3A table 12-8 */
-static bool is_memory_type(uint64_t type)
-{
-    return type == TYPE_UC || type == 1 || type == 4 || type == 5 || type == TYPE_WB;
-}
-
-static bool write_mtrr(struct guest_mtrrs *mtrrs, uint32_t msr, uint64_t value)
-{
-    uint64_t *at = mtrr_at(mtrrs, msr);
-    uint32_t n = msr - MSR_MTRR_BASE0;
-    bool valid = true;
-
-    if (!at)
-        return false;
-    if (n < 2 * MTRR_VARIABLE && n % 2 == 0)
-        valid = is_memory_type(value & TYPE_OF_RANGE) &&
-                !(value & ~(physical_mask() & ~(PAGE_SIZE - 1)) & ~TYPE_OF_RANGE);
-    else if (n < 2 * MTRR_VARIABLE)
-        valid = !(value & ~((physical_mask() & ~(PAGE_SIZE - 1)) | MASK_VALID));
-    else if (msr == MSR_MTRR_DEF_TYPE)
-        valid = is_memory_type(value & TYPE_OF_RANGE) && !(value & ~DEF_TYPE_BITS);
-    else
-        for (unsigned i = 0; i < 8; i++)
-            valid = valid && is_memory_type(value >> 8 * i & TYPE_OF_RANGE);
-    if (valid)
-        *at = value;
-    return valid;
-}
-
 bool guest_read_msr(struct vcpu *vcpu, uint32_t msr, uint64_t *value)
 {
     if (interrupts_has_msr(msr)) {
@@ -569,7 +478,7 @@ bool guest_read_msr(struct vcpu *vcpu, uint32_t msr, uint64_t *value)
         *value = MISC_ENABLE_FAST_STRINGS | MISC_ENABLE_NO_BTS | MISC_ENABLE_NO_PEBS;
         return true;
     default:
-        if (read_mtrr(&vcpu->arch->mtrrs, msr, value))
+        if (guest_mtrr_read(&vcpu->arch->mtrrs, msr, value))
             return true;
         log_unknown_msr(vcpu, "RDMSR of", msr);
         return false;
@@ -634,7 +543,7 @@ bool guest_write_msr(struct vcpu *vcpu, uint32_t msr, uint64_t value)
     case MSR_DEBUGCTL:
         return value == 0;
     default:
-        if (write_mtrr(&vcpu->arch->mtrrs, msr, value))
+        if (guest_mtrr_write(&vcpu->arch->mtrrs, msr, value))
             return true;
         log_unknown_msr(vcpu, "WRMSR to", msr);
         return false;

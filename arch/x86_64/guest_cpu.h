@@ -30,6 +30,10 @@ struct cpuid_regs guest_cpuid_processor(const struct vcpu *vcpu, uint32_t leaf, 
 struct guest_mtrrs;
 void guest_mtrrs_init(struct guest_mtrrs *mtrrs);
 
+/* One of them. False: `msr` is none, or may not have that value. */
+bool guest_mtrr_read(struct guest_mtrrs *mtrrs, uint32_t msr, uint64_t *value);
+bool guest_mtrr_write(struct guest_mtrrs *mtrrs, uint32_t msr, uint64_t value);
+
 /* MAXPHYADDR as the guest's CPUID has it. */
 unsigned guest_physical_bits(void);
 bool guest_has_1g_pages(void);

@@ -141,11 +141,14 @@ static uint8_t identification(const struct uart_device *uart)
  * OUT2 lets the interrupt through. In loop-back mode the pin is inactive, but kernels test their
  * interrupts in it, and on most of today's PCs they come: the bit counts.
  */
-static void update_irq(const struct uart_device *uart)
+static void update_irq(struct uart_device *uart)
 {
-    bool passes = (uart->mcr & MCR_OUT2) != 0;
+    bool level = (uart->mcr & MCR_OUT2) && identification(uart) != IIR_NONE;
 
-    irq_set(&uart->irq, passes && identification(uart) != IIR_NONE);
+    if (level == uart->asserted)
+        return;
+    uart->asserted = level;
+    irq_set(&uart->irq, level);
 }
 
 /* --- registers -------------------------------------------------------------------------------- */
