@@ -140,6 +140,11 @@ static const char *const run_names[] = {
     [RUN_TOGETHER] = "together",
 };
 
+static const char *const keys_names[] = {
+    [KEYS_UART] = "uart",
+    [KEYS_VIRTIO] = "virtio",
+};
+
 static const char *const on_reset_names[] = {
     [ON_RESET_END] = "end",
     [ON_RESET_RESTART] = "restart",
@@ -496,6 +501,16 @@ static bool read_pin(struct parser *p, const char *value)
     return true;
 }
 
+static bool read_keys(struct parser *p, const char *value)
+{
+    int found = find_name(keys_names, ARRAY_SIZE(keys_names), value);
+
+    if (found < 0)
+        return fail(p, "keys = %s: must be uart or virtio", value);
+    p->vm->keys = (enum keys_to)found;
+    return true;
+}
+
 static bool read_on_reset(struct parser *p, const char *value)
 {
     int found = find_name(on_reset_names, ARRAY_SIZE(on_reset_names), value);
@@ -571,6 +586,7 @@ static const struct key vm_keys[] = {
     {"cpus", COUNT(cpus, 1, VCPUS_MAX)},
     {"pin", read_pin, false, 0, 0, 0},
     {"on_reset", read_on_reset, false, 0, 0, 0},
+    {"keys", read_keys, false, 0, 0, 0},
     {"time_limit", read_time_limit, false, 0, 0, 0},
 };
 _Static_assert(ARRAY_SIZE(global_keys) <= KEYS_MAX && ARRAY_SIZE(vm_keys) <= KEYS_MAX,

@@ -6,26 +6,28 @@
  *   [twofold]                 the hypervisor's own settings, optional
  *   at_end = stay             when all VMs have ended: stay | poweroff | reset | bochs | qemu
  *   without = vpid 1g_pages   optional processor features to do without (see `enum feature`)
- *   run = in_turn             VMs one after another in the order of the file, or all at once:
- * in_turn | together processors = 4            use at most so many of the machine's processors;
- * default: all
+ *   run = in_turn             VMs one after another, or all at once: in_turn | together
+ *   processors = 4            use at most so many of the machine's; default: all
  *
- *   [NAME]                    one VM each
+ *   [NAME]                    one VM each, run in the order of the file
  *   image = touch.elf         a module; required
  *   args = pages=4096         the image's command line
- *   module = initrd.img       a module for the guest, with optional arguments after it; may repeat
+ *   module = initrd.img       a module for the guest, with optional arguments; may repeat
  *   disk = root.img ro        a virtio block device over a module; what is written stays in the
- * VM's own copy, or with `ro` nothing can be written; up to 4 memory = 64M              K, M or G;
- * at least 1M paging = compound         how memory is translated: nested | shadow | compound |
- * native (no VM: the image runs on the bare processor and is trusted with all of it) ept_page = 1g
- * the largest EPT page: 4k | 2m | 1g shadow_memory = 4M        for nodes; default: a 64th of the
- * memory, at least 8M policy = cost             of compound paging: cost | threshold | static |
- * shsp stress = N                debug: a forced change of handling every N exits or so; seed = N
+ *                             machine's memory, up to the VM's end; ro: read-only; may repeat
+ *   memory = 64M              K, M or G; at least 1M
+ *   paging = compound         how memory is translated: nested | shadow | compound | native
+ *                             (no VM: the image runs on the bare processor, trusted with all of it)
+ *   ept_page = 1g             the largest EPT page: 4k | 2m | 1g
+ *   shadow_memory = 4M        for nodes; default: a 64th of the memory, at least 8M
+ *   policy = cost             of compound paging: cost | threshold | static | shsp
+ *   stress = N                debug: a forced change of handling every N exits or so; seed = N
  *   trace = 1024              events that are kept for @trace records; a power of two, or 0
  *   ...                       further keys of the policy: struct policy_settings, docs/paging.md
  *   cpus = 1                  virtual processors, up to 64
  *   pin = 0 1 2               the machine's processors, from 0, that they run on: the first on the
  *                             first, and so on, round and round; default: the scheduler's choice
+ *   keys = uart               where a person's keys go: uart | virtio (the virtio console)
  *   on_reset = end            what a triple fault or the guest's own reset does: end | restart
  *   time_limit = 60s          ms or s of the machine's time; none by default
  *
@@ -111,6 +113,11 @@ enum run_order {
 };
 
 /* What a triple fault does, and a reset that the guest asks for: both are a PC's reset. */
+enum keys_to {
+    KEYS_UART,
+    KEYS_VIRTIO,
+};
+
 enum on_reset {
     ON_RESET_END,     /* the VM ends */
     ON_RESET_RESTART, /* its image is loaded anew, and it starts again */
@@ -148,6 +155,7 @@ struct vm_settings {
     uint16_t pin[VCPUS_MAX]; /* host processor indices; see vm_pinned_to */
     unsigned pin_count;      /* 0: not pinned */
     enum on_reset on_reset;
+    enum keys_to keys;
     uint64_t time_limit_ms; /* 0: none */
 };
 

@@ -97,8 +97,14 @@ static void take_input(struct vm *vm)
     uint32_t end = __atomic_load_n(&vm->input_written, __ATOMIC_ACQUIRE);
     uint32_t at = vm->input_read;
 
-    while (at != end) /* what its queue cannot hold is lost, and it says so to the guest */
-        (void)uart_device_receive(&vm->devices.uart, vm->input[at++ % VM_INPUT_BYTES]);
+    for (; at != end;
+         at++) { /* what a queue cannot hold is lost; the UART's says so to the guest */
+        char key = (char)vm->input[at % VM_INPUT_BYTES];
+        if (vm->settings->keys == KEYS_VIRTIO)
+            (void)virtio_console_input(&vm->devices.console, &key, 1);
+        else
+            (void)uart_device_receive(&vm->devices.uart, (uint8_t)key);
+    }
     __atomic_store_n(&vm->input_read, at, __ATOMIC_RELEASE);
 }
 

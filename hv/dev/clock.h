@@ -3,7 +3,7 @@
  * Devices' clocks, exact: tick n of a clock of `hz` comes when the guest's TSC, of `tsc_hz`, is
  * ceil(n * tsc_hz / hz). So each clock's phase depends on the TSC alone, and nothing drifts.
  *
- * A frequency is below 2^32 and tsc_hz below 2^40, so that no product of a remainder overflows...
+ * A frequency is below 2^32 and tsc_hz below 2^40, so that no product of a remainder overflows.
  */
 #ifndef HV_DEV_CLOCK_H
 #define HV_DEV_CLOCK_H

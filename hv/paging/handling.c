@@ -4,14 +4,14 @@
  *
  * What must be invalidated, and when:
  *
- *   promotion  write permission goes first; then everything cached is invalidated; only then is the
- * table read (node.c). After that a cached pointer to the guest's own table does no harm: its
- *              content is what the nodes are made of
+ *   promotion  write permission goes first; then everything cached is invalidated; only then is
+ *              the table read (node.c). After that a cached pointer to the guest's own table does
+ *              no harm: its content is what the nodes are made of
  *   demotion   cached pointers to the nodes must go before those are used again, and before the
- * guest goes on: it may write the table now, and the nodes would show an older content sync
- * nothing: the entry before was not present, or a trap, or stricter, whose use ends in a violation
- * that invalidates it (SDM 3C 28.4.3.1). A change that takes rights away was the guest's own store,
- * and the guest invalidates as it would on a bare machine
+ *              guest goes on: it may write the table now, and the nodes would show an older content
+ *   sync       nothing: the entry before was not present, or a trap, or stricter, whose use ends in
+ *              a violation that invalidates it (SDM 3C 28.4.3.1). A change that takes rights away
+ *              was the guest's own store, and the guest invalidates as on a bare machine
  */
 #include "hv/paging/internal.h"
 

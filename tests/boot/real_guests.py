@@ -86,12 +86,12 @@ def linux(name, paging, cpus=1, processors=1, checks=QUICK, keys=(), limit=500, 
 
 def neighbours():
     return [linux_vm("steady", "compound", 2, QUICK), ("victim", [("image", "loop.elf"), ("time_limit", TIME_LIMIT)]),
-            ("crasher", [("image", "reset.elf"), ("args", "how=triple"), ("on_reset", "restart"), ("memory", "32M"),
+            ("phoenix", [("image", "reset.elf"), ("args", "how=triple"), ("on_reset", "restart"), ("memory", "32M"),
                          ("time_limit", TIME_LIMIT)])]
 
 
 def check_neighbours(seen):
-    resets = [r for r in seen.records("vm") if r["name"] == "crasher"]
+    resets = [r for r in seen.records("vm") if r["name"] == "phoenix"]
     return [*check_one(seen, "steady", QUICK),
             ends_as(seen, "victim", "ended"),
             expect("the one with a triple fault starts again and ends well",

@@ -48,13 +48,14 @@ static void a_full_file_is_read(void)
 static void processors_disks_and_order_are_read(void)
 {
     CHECK(parse("[a]\nimage = touch.elf\ncpus = 64\npin = 3 0\t 11\ndisk = initrd.img\n"
-                "disk = KERNEL  ro\non_reset = restart\n"
+                "disk = KERNEL  ro\non_reset = restart\nkeys = virtio\n"
                 "[twofold]\nrun = together\nprocessors = 12\n"
                 "[b]\nimage = kernel\non_reset = end\npin = 1\n"),
           "%s", why.text);
     CHECK(settings.run == RUN_TOGETHER && settings.processors == 12, "global");
     const struct vm_settings *vm = &settings.vm[0];
-    CHECK(vm->cpus == 64 && vm->on_reset == ON_RESET_RESTART, "cpus %u", vm->cpus);
+    CHECK(vm->cpus == 64 && vm->on_reset == ON_RESET_RESTART && vm->keys == KEYS_VIRTIO, "cpus %u",
+          vm->cpus);
     CHECK(vm->disk_count == 2 && strcmp(vm->disk[0].name, "initrd.img") == 0 &&
               !vm->disk[0].read_only && strcmp(vm->disk[1].name, "KERNEL") == 0 &&
               vm->disk[1].read_only,
@@ -139,6 +140,7 @@ static void every_mistake_names_its_line(void)
         {"[a]\ndisk = initrd.img rw\n", "2: disk = initrd.img rw: only 'ro' can follow"},
         {"[a]\ndisk = initrd.img ro ro\n", "2: disk = initrd.img ro ro: only 'ro' can follow"},
         {"[a]\non_reset = reboot\n", "2: on_reset = reboot: must be end or restart"},
+        {"[a]\nkeys = ps2\n", "2: keys = ps2: must be uart or virtio"},
         {"[twofold]\nrun = fast\n", "2: run = fast: must be in_turn or together"},
         {"[twofold]\nprocessors = 0\n", "2: processors = 0: must be a number from 1 to 512"},
         {"[twofold]\nprocessors = 513\n", "2: processors = 513: must be a number from 1 to 512"},
