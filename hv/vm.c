@@ -475,8 +475,11 @@ static bool create(struct vm *vm, struct entry_state *entry, struct why *why)
         return create_native(vm, entry, why);
     if (!allocate_ram(vm, why))
         return false;
+    if (!create_guest(vm, entry, why))
+        return false;
+    vm->start_offset = 0 - time_now(); /* its time begins now, and that of its devices */
     create_devices(vm);
-    return create_guest(vm, entry, why);
+    return true;
 }
 
 static void destroy(struct vm *vm)
