@@ -30,7 +30,7 @@ struct uart_device {
     uint8_t modem_changes; /* bits 3:0 of MSR */
     bool thre;             /* the transmitter has become empty, and IIR has not said so yet */
     bool overrun;
-    bool asserted; /* the wire's level */
+    bool asserted;     /* the wire's level */
     unsigned received; /* bytes in fifo, oldest first */
     uint8_t fifo[UART_FIFO_SIZE];
     uint32_t queue_in, queue_out; /* bytes that went in and out; their low bits are the places */
