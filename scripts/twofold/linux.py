@@ -12,6 +12,7 @@ import pathlib
 import re
 import struct
 import subprocess
+import threading
 
 from twofold import debian, initramfs as cpio, machine
 from twofold.debian import output
@@ -36,6 +37,9 @@ PAYLOAD_OFFSET = 0x248
 PAYLOAD_LENGTH = 0x24C
 SETUP_SECTS_DEFAULT = 4
 SIZE_BYTES = 4  # the unpacked size that the kernel's build appends to what is compressed, except by gzip
+
+
+_decompressing = threading.Lock()  # tests boot side by side
 
 
 class Kernel:
@@ -83,10 +87,11 @@ class Kernel:
     def vmlinux(self):
         """The path of the uncompressed kernel, an ELF file that can be entered by PVH."""
         path = self._root / f"boot/vmlinux-{self.release}"
-        if not path.exists():
-            unfinished = path.with_suffix(".new")
-            unfinished.write_bytes(decompress_bzimage(self.file.read_bytes()))
-            unfinished.rename(path)
+        with _decompressing:
+            if not path.exists():
+                unfinished = path.with_name("vmlinux.new")
+                unfinished.write_bytes(decompress_bzimage(self.file.read_bytes()))
+                unfinished.rename(path)
         return path
 
 
