@@ -38,7 +38,7 @@ void processor_kick(unsigned index)
 
 /*
  * Interrupts are off all the time before trap_wait, so that a kick stays pending in the local APIC
- * and ends the wait at once. The vCPU's periodic timer rests meanwhile.
+ * and ends the wait at once. Whoever runs a guest next arms the timer anew.
  */
 void processor_idle(uint64_t until)
 {
