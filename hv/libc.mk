@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # The hypervisor's C library: the few functions that it calls, compiled from newlib's own sources (Debian's
-# package newlib-source) with the hypervisor's flags. There is no heap and no locale: hv/libc/glue.c says
+# package newlib-source) with the hypervisor's flags. There is no heap and no locale: hv/libc/glue.c has
 # what stands in for them.
 
 NEWLIB_TARBALL := /usr/src/newlib/newlib-3.3.0.tar.xz
@@ -24,7 +24,8 @@ LIBC_PIC_OBJECTS := $(patsubst $(BUILD)/libc/%,$(BUILD)/libc-pic/%,$(filter-out 
 LIBC_PIC_ARCHIVE := $(BUILD)/libc-pic/libc.a
 
 # _svfprintf_r is the printf with floating point; the one without takes its place.
-LIBC_BUILD := -O2 -w -ffunction-sections -D_svfprintf_r=_svfiprintf_r
+# newlib leaves %zu and its like out unless asked.
+LIBC_BUILD := -O2 -w -ffunction-sections -D_svfprintf_r=_svfiprintf_r -D_WANT_IO_C99_FORMATS
 LIBC_HV    := $(BARE) -mcmodel=kernel $(LIBC_BUILD)
 LIBC_PIC   := $(filter-out -fno-pic -fno-pie,$(BARE)) -fpic $(LIBC_BUILD)
 

@@ -10,6 +10,7 @@ import concurrent.futures
 import pathlib
 import sys
 import tempfile
+import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.dont_write_bytecode = True
@@ -85,7 +86,13 @@ def boot(scenario):
 
 
 def run_scenario(scenario):
-    """The scenario's results: (name of the check, reason why it failed or None)."""
+    """The scenario's name, the seconds that it took, its results: (name of the check, reason why it failed or None)."""
+    start = time.monotonic()
+    results = results_of(scenario)
+    return scenario.name, round(time.monotonic() - start), results
+
+
+def results_of(scenario):
     try:
         seen = boot(scenario)
         results = [(f"{scenario.name}: {name}", why) for name, why in scenario.check(seen)]
@@ -105,7 +112,8 @@ def main():
     chosen = [s for s in there if not names or any(n in s.name for n in names)]
     failed = 0
     with concurrent.futures.ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-        for results in pool.map(run_scenario, chosen):
+        for scenario, seconds, results in pool.map(run_scenario, chosen):
+            print(f"# {scenario}: {seconds} s", flush=True)
             for name, why in results:
                 failed += why is not None
                 print(f"ok {name}" if why is None else f"FAIL {name}: {why}", flush=True)

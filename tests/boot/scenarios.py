@@ -357,8 +357,8 @@ def elf64(segments, entry=0x200000, phnum=None):
 CODE = b"\xf4" * 64
 
 BAD_IMAGES = {
-    "empty": (b"", "neither an ELF64 file nor one with a Multiboot header"),
-    "text": (b"this is no image\n" * 100, "neither an ELF64 file"),
+    "empty": (b"", "neither a Linux bzImage nor an ELF64 file, and without a Multiboot header or a PVH note (0 bytes)"),
+    "text": (b"this is no image\n" * 100, "neither a Linux bzImage nor an ELF64 file, and without a Multiboot header or a PVH note (1700 bytes)"),
     "cut": (elf64([(5, 0x200000, CODE, 64)])[:150], "truncated: segment at 0x200000"),
     "cut-headers": (elf64([(5, 0x200000, CODE, 64)], phnum=9), "truncated: the program headers"),
     "outside": (elf64([(5, 0x200000, CODE, 64), (6, 0x7fff000, b"", 0x2000)]), "lies outside the VM's 64 MiB"),
