@@ -48,50 +48,29 @@ static void write_pics(struct vm_devices *devices, uint16_t port, unsigned bytes
     interrupts_write_pics(&devices->interrupts, port, (uint8_t)value);
 }
 
-/* After an access to a timer, whose next event was at `before`: processor 0 sees to the new one. */
-static void look_at_timers(struct vm_devices *devices, uint64_t before)
-{
-    if (devices_next_event(devices) != before)
-        devices->host->notify(devices->host->context, 0);
-}
-
 static uint32_t read_pit(struct vm_devices *devices, uint16_t port, unsigned bytes)
 {
-    uint64_t before = devices_next_event(devices);
-    uint8_t value = pit_read(&devices->pit, port, now(devices));
-
     (void)bytes;
-    look_at_timers(devices, before);
-    return value;
+    return pit_read(&devices->pit, port, now(devices));
 }
 
 static void write_pit(struct vm_devices *devices, uint16_t port, unsigned bytes, uint32_t value)
 {
-    uint64_t before = devices_next_event(devices);
-
     (void)bytes;
     pit_write(&devices->pit, port, (uint8_t)value, now(devices));
-    look_at_timers(devices, before);
 }
 
 /* Reading register C lets the next interrupt come. */
 static uint32_t read_rtc(struct vm_devices *devices, uint16_t port, unsigned bytes)
 {
-    uint64_t before = devices_next_event(devices);
-    uint8_t value = rtc_read(&devices->rtc, port, now(devices));
-
     (void)bytes;
-    look_at_timers(devices, before);
-    return value;
+    return rtc_read(&devices->rtc, port, now(devices));
 }
 
 static void write_rtc(struct vm_devices *devices, uint16_t port, unsigned bytes, uint32_t value)
 {
-    uint64_t before = devices_next_event(devices);
-
     (void)bytes;
     rtc_write(&devices->rtc, port, (uint8_t)value, now(devices));
-    look_at_timers(devices, before);
 }
 
 static uint32_t read_uart(struct vm_devices *devices, uint16_t port, unsigned bytes)
@@ -153,10 +132,7 @@ static uint32_t read_acpi_pm(struct vm_devices *devices, uint16_t port, unsigned
 
 static void write_acpi_pm(struct vm_devices *devices, uint16_t port, unsigned bytes, uint32_t value)
 {
-    uint64_t before = devices_next_event(devices);
-
     acpi_pm_write(&devices->acpi_pm, port - ACPI_PM_PORT, bytes, value);
-    look_at_timers(devices, before);
     if (devices->acpi_pm.power_off)
         end(devices, DEVICES_POWEROFF);
 }
@@ -202,30 +178,32 @@ static void write_shutdown(struct vm_devices *devices, uint16_t port, unsigned b
 /*
  * Ports [first, last] are one device's, which takes accesses of up to `width` bytes that lie in
  * there as a whole. The first range that fits an access counts, so that a register of a byte can
- * lie among those of four. NULL: reads as all ones, writes are forgotten.
+ * lie among those of four. NULL: reads as all ones, writes are forgotten. An access to a `timer`
+ * may change when its next event is.
  */
 struct port_range {
     uint16_t first, last;
     unsigned width;
     uint32_t (*read)(struct vm_devices *, uint16_t port, unsigned bytes);
     void (*write)(struct vm_devices *, uint16_t port, unsigned bytes, uint32_t value);
+    bool timer;
 };
 
 static const struct port_range port_ranges[] = {
-    {UART_PORT, UART_PORT + UART_REGISTERS - 1, 1, read_uart, write_uart},
-    {0x20, 0x21, 1, read_pics, write_pics},
-    {0xa0, 0xa1, 1, read_pics, write_pics},
-    {0x40, 0x43, 1, read_pit, write_pit},
-    {0x61, 0x61, 1, read_pit, write_pit},
-    {0x70, 0x71, 1, read_rtc, write_rtc},
-    {0x4d0, 0x4d1, 1, read_pics, write_pics},
-    {0x64, 0x64, 1, NULL, write_keyboard},
-    {0x92, 0x92, 1, read_system_control, write_system_control},
-    {0xcf9, 0xcf9, 1, read_reset_control, write_reset_control},
-    {ACPI_PM_PORT, ACPI_PM_PORT + ACPI_PM_PORTS - 1, 4, read_acpi_pm, write_acpi_pm},
-    {PCI_PORT, PCI_PORT + PCI_PORTS - 1, 4, read_pci, write_pci},
-    {TF_PORT_DEBUG_EXIT, TF_PORT_DEBUG_EXIT + 3, 4, NULL, write_debug_exit},
-    {TF_PORT_BOCHS_SHUTDOWN, TF_PORT_BOCHS_SHUTDOWN, 1, NULL, write_shutdown},
+    {UART_PORT, UART_PORT + UART_REGISTERS - 1, 1, read_uart, write_uart, false},
+    {0x20, 0x21, 1, read_pics, write_pics, false},
+    {0xa0, 0xa1, 1, read_pics, write_pics, false},
+    {0x40, 0x43, 1, read_pit, write_pit, true},
+    {0x61, 0x61, 1, read_pit, write_pit, true},
+    {0x70, 0x71, 1, read_rtc, write_rtc, true},
+    {0x4d0, 0x4d1, 1, read_pics, write_pics, false},
+    {0x64, 0x64, 1, NULL, write_keyboard, false},
+    {0x92, 0x92, 1, read_system_control, write_system_control, false},
+    {0xcf9, 0xcf9, 1, read_reset_control, write_reset_control, false},
+    {ACPI_PM_PORT, ACPI_PM_PORT + ACPI_PM_PORTS - 1, 4, read_acpi_pm, write_acpi_pm, true},
+    {PCI_PORT, PCI_PORT + PCI_PORTS - 1, 4, read_pci, write_pci, false},
+    {TF_PORT_DEBUG_EXIT, TF_PORT_DEBUG_EXIT + 3, 4, NULL, write_debug_exit, false},
+    {TF_PORT_BOCHS_SHUTDOWN, TF_PORT_BOCHS_SHUTDOWN, 1, NULL, write_shutdown, false},
 };
 
 static const struct port_range *range_of(uint16_t port, unsigned bytes)
@@ -238,13 +216,43 @@ static const struct port_range *range_of(uint16_t port, unsigned bytes)
     return NULL;
 }
 
+/* After an access to a timer, whose next event was at `before`: processor 0 sees to the new one. */
+static void look_at_timers(struct vm_devices *devices, uint64_t before)
+{
+    if (devices_next_event(devices) != before)
+        devices->host->notify(devices->host->context, 0);
+}
+
+static uint32_t read_range(struct vm_devices *devices, const struct port_range *range,
+                           uint16_t port, unsigned bytes)
+{
+    if (!range->timer)
+        return range->read(devices, port, bytes);
+    uint64_t before = devices_next_event(devices);
+    uint32_t value = range->read(devices, port, bytes);
+    look_at_timers(devices, before);
+    return value;
+}
+
+static void write_range(struct vm_devices *devices, const struct port_range *range, uint16_t port,
+                        unsigned bytes, uint32_t value)
+{
+    if (!range->timer) {
+        range->write(devices, port, bytes, value);
+        return;
+    }
+    uint64_t before = devices_next_event(devices);
+    range->write(devices, port, bytes, value);
+    look_at_timers(devices, before);
+}
+
 uint32_t pio_read(struct vm_devices *devices, uint16_t port, unsigned bytes)
 {
     const struct port_range *range = range_of(port, bytes);
     uint32_t value = 0;
 
     if (range && range->read)
-        return range->read(devices, port, bytes);
+        return read_range(devices, range, port, bytes);
     if (bytes == 1)
         return 0xff;
     for (unsigned i = 0; i < bytes; i++)
@@ -257,7 +265,7 @@ void pio_write(struct vm_devices *devices, uint16_t port, unsigned bytes, uint32
     const struct port_range *range = range_of(port, bytes);
 
     if (range && range->write) {
-        range->write(devices, port, bytes, value);
+        write_range(devices, range, port, bytes, value);
         return;
     }
     for (unsigned i = 0; i < bytes && bytes > 1; i++)
