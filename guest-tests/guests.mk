@@ -106,3 +106,21 @@ $(GUESTS)/checks.elf: $(CHECKS_OBJECTS) $(GUEST_LIB) guest-tests/guest.ld
 	@$(GUEST_LINK) $@ $(CHECKS_OBJECTS) $(GUEST_LIB)
 
 guests: $(GUESTS)/checks.elf
+
+# --- attacks: one image of several files that catches exceptions as the checks do; and its victim ---------
+
+ATTACKS_SOURCES := $(filter-out %/victim.c,$(wildcard guest-tests/attacks/*.c guest-tests/attacks/*.S))
+ATTACKS_OBJECTS := $(patsubst %,$(BUILD)/%.o,$(basename $(ATTACKS_SOURCES))) \
+                   $(addprefix $(BUILD)/guest-tests/checks/,machine.o machine_stubs.o)
+
+$(GUESTS)/attacks.elf: $(ATTACKS_OBJECTS) $(GUEST_LIB) guest-tests/guest.ld
+	@mkdir -p $(@D)
+	@echo "  GUEST   $@"
+	@$(GUEST_LINK) $@ $(ATTACKS_OBJECTS) $(GUEST_LIB)
+
+$(GUESTS)/victim.elf: $(BUILD)/guest-tests/attacks/victim.o $(GUEST_LIB) guest-tests/guest.ld
+	@mkdir -p $(@D)
+	@echo "  GUEST   $@"
+	@$(GUEST_LINK) $@ $< $(GUEST_LIB)
+
+guests: $(GUESTS)/attacks.elf $(GUESTS)/victim.elf

@@ -61,9 +61,13 @@ struct caught {
     uint64_t vector, error_code, cr2, rip;
 };
 extern struct caught caught;
+/* All registers as they then were. */
+extern struct trap caught_frame;
 
 /* Own GDT, TSS and a handler that catches what `try_*` provokes. */
 void machine_init(void);
+/* That handler again, after another one. */
+void machine_catch(void);
 
 /* Entry of the IDT for `vector`: its present bit and interrupt stack (0: none). */
 void idt_set(unsigned vector, bool present, unsigned ist);

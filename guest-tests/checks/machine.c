@@ -32,6 +32,7 @@ struct table_register {
 } __attribute__((packed));
 
 struct caught caught;
+struct trap caught_frame;
 
 static uint64_t gdt[7] = {0, DESCRIPTOR_CODE64, DESCRIPTOR_DATA, DESCRIPTOR_USER_DATA,
                           DESCRIPTOR_USER_CODE64};
@@ -55,6 +56,7 @@ static bool on_trap(struct trap *trap)
 
     if (!try_rsp)
         return false;
+    caught_frame = *trap;
     if (trap->vector == VECTOR_BP && from_user)
         caught.vector = NO_TRAP; /* the user code's own end */
     else
@@ -97,11 +99,16 @@ static void load_segments(void)
     __asm__ volatile("ltr %w0" : : "r"(SELECTOR_TSS));
 }
 
+void machine_catch(void)
+{
+    trap_set_handler(on_trap);
+}
+
 void machine_init(void)
 {
     load_segments();
     idt_set(VECTOR_BP, true, 0);
-    trap_set_handler(on_trap);
+    machine_catch();
     user_code_frame = page_alloc();
     space_map(read_cr3(), USER_CODE, user_code_frame, PTE_U);
     space_map(read_cr3(), USER_STACK, page_alloc(), PTE_U | PTE_W);
