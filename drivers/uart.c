@@ -33,6 +33,17 @@ static unsigned fifo_bytes; /* 16, or 1 for a UART without a working FIFO */
 static unsigned fifo_room;  /* bytes that may be sent without looking at LSR */
 
 /*
+ * What is to go out. The transmitter takes 11,520 bytes a second: who writes leaves them here, and
+ * does not wait while text is `held` and the queue has room. One writes at a
+ * time, who has the console; `sending` is for who moves bytes on to the device.
+ */
+#define QUEUE_BYTES 262144u /* a power of two */
+static char queue[QUEUE_BYTES];
+static uint32_t queue_in, queue_out;
+static bool sending;
+static bool held;
+
+/*
  * What has come in. While a long text goes out as much can come in, more than the FIFO holds: who
  * waits for the transmitter empties the receiver, too. `receiving` is for who does it; the others
  * need not wait for that.
@@ -78,18 +89,52 @@ static void receive(void)
     __atomic_store_n(&receiving, false, __ATOMIC_RELEASE);
 }
 
-static bool wait_for(uint8_t bits)
+/* An empty transmitter takes a FIFO's worth of bytes: LSR is read once for all of them. */
+static bool transmitter_has_room(void)
 {
-    for (unsigned i = 0; i < POLLS_MAX; i++) {
-        uint8_t lsr = read_register(UART_LSR);
-        if (lsr & LSR_DATA_READY)
-            receive();
-        if ((lsr & bits) == bits)
-            return true;
-        cpu_pause();
+    if (fifo_room > 0)
+        return true;
+    uint8_t lsr = read_register(UART_LSR);
+    if (lsr & LSR_DATA_READY)
+        receive();
+    if (lsr & LSR_THRE)
+        fifo_room = fifo_bytes;
+    return lsr & LSR_THRE;
+}
+
+static uint32_t bytes_left(void)
+{
+    return __atomic_load_n(&queue_in, __ATOMIC_ACQUIRE) -
+           __atomic_load_n(&queue_out, __ATOMIC_ACQUIRE);
+}
+
+/* What the transmitter takes without waiting. */
+static void send(void)
+{
+    if (__atomic_exchange_n(&sending, true, __ATOMIC_ACQUIRE))
+        return;
+    while (bytes_left() > 0 && transmitter_has_room()) {
+        fifo_room--;
+        write_register(UART_DATA, (uint8_t)queue[queue_out % QUEUE_BYTES]);
+        __atomic_store_n(&queue_out, queue_out + 1, __ATOMIC_RELEASE);
     }
-    present = false;
-    return false;
+    __atomic_store_n(&sending, false, __ATOMIC_RELEASE);
+}
+
+/* Until at most `most` bytes are left. A transmitter that takes none for long is dead. */
+static void send_until(uint32_t most)
+{
+    uint32_t left;
+
+    for (unsigned polls = 0; present && (left = bytes_left()) > most; polls++) {
+        send();
+        if (bytes_left() != left)
+            polls = 0;
+        else
+            cpu_pause();
+        if (polls == POLLS_MAX)
+            present = false;
+    }
 }
 
 static bool answers(void)
@@ -118,16 +163,11 @@ bool uart_init(const struct uart_config *config)
     return true;
 }
 
-/* An empty transmitter takes a FIFO's worth of bytes: LSR is read once for all of them. */
 static void put(char c)
 {
-    if (fifo_room == 0) {
-        if (!wait_for(LSR_THRE))
-            return;
-        fifo_room = fifo_bytes;
-    }
-    fifo_room--;
-    write_register(UART_DATA, (uint8_t)c);
+    send_until(QUEUE_BYTES - 1);
+    queue[queue_in % QUEUE_BYTES] = c;
+    __atomic_store_n(&queue_in, queue_in + 1, __ATOMIC_RELEASE);
 }
 
 void uart_write(const char *text, size_t len)
@@ -137,12 +177,34 @@ void uart_write(const char *text, size_t len)
             put('\r');
         put(text[i]);
     }
+    if (held)
+        send();
+    else
+        send_until(0);
+}
+
+bool uart_service(void)
+{
+    if (bytes_left() > 0)
+        send();
+    return present && bytes_left() > 0;
+}
+
+void uart_hold(enum console_hold how)
+{
+    held = how == CONSOLE_HELD;
+    if (how == CONSOLE_SEIZED) /* who was sending has stopped */
+        __atomic_store_n(&sending, false, __ATOMIC_RELEASE);
 }
 
 void uart_flush(void)
 {
-    if (present)
-        wait_for(LSR_TEMT);
+    send_until(0);
+    for (unsigned i = 0; present && i < POLLS_MAX; i++) {
+        if (read_register(UART_LSR) & LSR_TEMT)
+            return;
+        cpu_pause();
+    }
 }
 
 int uart_read(void)

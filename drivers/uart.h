@@ -7,6 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "hv/console.h"
+
 #define UART_COM1 0x3f8u
 
 struct uart_config {
@@ -19,10 +21,15 @@ struct uart_config {
 /* Set up 115200 8N1 with FIFOs. False if nothing answers there; the others then do nothing. */
 bool uart_init(const struct uart_config *config);
 
-/* A console sink: '\n' goes out as "\r\n". Gives a dead UART up after a bounded wait. */
+/* A console sink: '\n' goes out as "\r\n". Gives a dead UART up after a bounded wait. While text is
+ * held it only queues, and waits when 256 KiB are queued. */
 void uart_write(const char *text, size_t len);
 
-/* Wait, bounded, until the last bit has left the wire. */
+/* For console_set_slow_sink. */
+void uart_hold(enum console_hold how);
+bool uart_service(void);
+
+/* Send what is queued and wait, bounded, until the last bit has left the wire. */
 void uart_flush(void);
 
 /* A byte that has come in, or -1 when there is none. By one processor at a time. */

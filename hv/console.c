@@ -33,6 +33,33 @@ void console_add_sink(console_sink *sink)
     sinks[sink_count++] = sink;
 }
 
+static struct {
+    void (*hold)(enum console_hold how);
+    bool (*service)(void);
+    bool is_held;
+} slow;
+
+void console_set_slow_sink(void (*hold)(enum console_hold how), bool (*service)(void))
+{
+    slow.hold = hold;
+    slow.service = service;
+}
+
+bool console_hold(bool on)
+{
+    bool before = slow.is_held;
+
+    slow.is_held = on;
+    if (slow.hold)
+        slow.hold(on ? CONSOLE_HELD : CONSOLE_AT_ONCE);
+    return before;
+}
+
+bool console_service(void)
+{
+    return slow.service && slow.service();
+}
+
 static console_source *key_source;
 
 void console_set_source(console_source *source)
@@ -97,6 +124,8 @@ void console_end(void)
 void console_seize(void)
 {
     seized = true;
+    if (slow.hold)
+        slow.hold(CONSOLE_SEIZED);
 }
 
 /* --- text ------------------------------------------------------------------------------------- */

@@ -26,6 +26,17 @@ typedef void console_sink(const char *text, size_t len);
 #define CONSOLE_SINKS_MAX 4
 void console_add_sink(console_sink *sink);
 
+/*
+ * A sink whose device is slow need not keep a processor waiting: while text is held it queues what
+ * it gets, and sends it as its device takes it, in console_service. That is for the boot processor
+ * to call as long as it says that text is left. While text is not held, whoever writes waits until
+ * all is sent, what was held before included.
+ */
+enum console_hold { CONSOLE_AT_ONCE, CONSOLE_HELD, CONSOLE_SEIZED };
+void console_set_slow_sink(void (*hold)(enum console_hold how), bool (*service)(void));
+bool console_hold(bool on); /* what it was */
+bool console_service(void);
+
 /* Where keys come from: the next byte, or -1. One source; without it console_read gives -1. */
 typedef int console_source(void);
 void console_set_source(console_source *source);

@@ -229,6 +229,8 @@ static void take(uint8_t key)
 
 void monitor_poll(void)
 {
+    bool held = console_hold(true); /* answers may be long */
+
     for (unsigned n = 0; n < KEYS_PER_POLL; n++) {
         int key = console_read();
         if (key < 0)
@@ -236,4 +238,5 @@ void monitor_poll(void)
         take((uint8_t)key);
     }
     look_for_answer();
+    console_hold(held);
 }

@@ -3,11 +3,13 @@
 #include "hv/sched.h"
 
 #include "hv/arch.h"
+#include "hv/console.h"
 #include "hv/lock.h"
 #include "hv/vm.h"
 
 #define SLICES_PER_SECOND 200u /* 5 ms: some hundred times what a change costs */
 #define LOOKS_PER_SECOND  100u
+#define SENDS_PER_SECOND  1440u /* a UART's FIFO of 16 bytes is empty after two of them */
 #define NEVER             ~0ull
 
 /* A virtual processor gives way early to one that had less by more than this part of a slice. */
@@ -174,10 +176,16 @@ static void run(struct queue *q, struct vcpu *vcpu, uint64_t now, uint64_t slice
         __atomic_store_n(&vcpu->activity, VCPU_GONE, __ATOMIC_RELEASE);
 }
 
+uint64_t sched_looks_again(void)
+{
+    bool sends = processor_index() == 0 && console_service();
+
+    return time_now() + time_hz() / (sends ? SENDS_PER_SECOND : LOOKS_PER_SECOND);
+}
+
 void sched_run(bool (*manage)(void))
 {
     struct queue *q = &queues[processor_index()];
-    uint64_t period = time_hz() / LOOKS_PER_SECOND;
 
     for (;;) {
         uint64_t wake;
@@ -193,7 +201,7 @@ void sched_run(bool (*manage)(void))
             uint64_t slice_end = others ? now + slice() : NEVER;
             run(q, next, now, min_u64(slice_end, wake));
         } else {
-            processor_idle(manage ? min_u64(wake, now + period) : wake);
+            processor_idle(manage ? min_u64(wake, sched_looks_again()) : wake);
         }
     }
 }

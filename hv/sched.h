@@ -40,4 +40,11 @@ void sched_run(bool (*manage)(void));
  */
 bool sched_should_yield(struct vcpu *running);
 
+/*
+ * The TSC at which this processor must look again at the latest: in 10 ms, for time limits and
+ * keys; on the boot processor sooner while the console has text to send, of which this call sends
+ * some.
+ */
+uint64_t sched_looks_again(void);
+
 #endif

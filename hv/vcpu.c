@@ -12,10 +12,9 @@
 #include "hv/sched.h"
 #include "hv/vm.h"
 
-#define NEVER            ~0ull
-#define LOOKS_PER_SECOND 100u /* how late a time limit may be noticed: 10 ms */
-#define MS_PER_SECOND    1000u
-#define TOP_EXITS        6u /* that statistics name */
+#define NEVER         ~0ull
+#define MS_PER_SECOND 1000u
+#define TOP_EXITS     6u /* that statistics name */
 
 /* --- time ------------------------------------------------------------------------------------- */
 
@@ -316,7 +315,6 @@ bool vcpu_attend(struct vcpu *vcpu)
 
     __atomic_store_n(&vcpu->wakes_at, at, __ATOMIC_RELEASE);
     if (goes_on)
-        arch_vcpu_arm(
-            vcpu, min_u64(min_u64(at, vcpu->slice_end), time_now() + time_hz() / LOOKS_PER_SECOND));
+        arch_vcpu_arm(vcpu, min_u64(min_u64(at, vcpu->slice_end), sched_looks_again()));
     return goes_on;
 }

@@ -88,6 +88,7 @@ static void open_consoles(void)
     has_serial = uart_init(acpi.has_uart ? &acpi.uart : &com1);
     if (has_serial) {
         console_add_sink(uart_write);
+        console_set_slow_sink(uart_hold, uart_service);
         console_set_source(uart_read);
     }
     has_screen = fb->format != HANDOFF_PIXEL_NONE &&
