@@ -69,6 +69,7 @@ help:
 	@echo 'make run GUEST=linux  Debian'\''s Linux with a shell on the terminal (docs/linux.md)'
 	@echo 'make test       the same set-up, then all tests; the last line counts them'
 	@echo 'make test-linux  Linux in every way of paging, on one and four processors; takes hours'
+	@echo 'make workloads  Linux programs in each way of paging, and a table of them (docs/linux.md)'
 	@echo 'make bench      the evaluation: all microbenchmarks, natively and in each way of paging, and its report'
 	@echo 'make bench-kvm  the same guests under Linux'\'' KVM on the same machine; takes long (docs/kvm.md)'
 	@echo 'make walksim    traces of programs through hv/paging and a model of translation caches (docs/walksim.md)'
@@ -105,6 +106,11 @@ report: setup-report
 test: setup-test setup-linux
 	@scripts/test
 
+# ARGS: more for scripts/workloads.
+workloads: setup-run setup-linux
+	@$(MAKE) --no-print-directory all
+	@MACHINE=$(MACHINE) scripts/workloads $(PAGING:%=--paging %) $(ARGS)
+
 # Linux in every way of paging, on one and four processors; hours.
 test-linux: setup-test setup-linux
 	@$(MAKE) --no-print-directory all
@@ -132,4 +138,4 @@ $(BUILD)/twofold.ini: Makefile guest-tests/guests.mk
 clean:
 	rm -rf $(BUILD) $(OUT)
 
-.PHONY: all hypervisor boot guests help run bench report test test-linux check image clean
+.PHONY: all hypervisor boot guests help run bench report workloads test test-linux check image clean

@@ -138,8 +138,15 @@ void arch_vcpu_dump(const struct vcpu *vcpu);
 /* The name of exit reason `reason` as records spell it ("ept_violation"); NULL if there is none. */
 const char *arch_exit_name(unsigned reason);
 
-/* The exit reason that hypercalls have. */
-extern const unsigned arch_exit_hypercall;
+/* The exit reasons that hypercalls and port accesses have. */
+extern const unsigned arch_exit_hypercall, arch_exit_port;
+
+/*
+ * The canonical ones among the virtual processor's general registers, stack pointer and instruction
+ * pointer, as linear addresses without segment bases. On its own processor. Returns how many.
+ */
+#define ARCH_ADDRESSES 17u
+unsigned arch_vcpu_addresses(const struct vcpu *vcpu, gva_t at[ARCH_ADDRESSES]);
 
 /* The registers and the memory for a walk (hv/paging/walk.h) of the virtual processor's own tables.
  */

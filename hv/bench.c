@@ -21,7 +21,8 @@
                   */
 #define CENTS             100u
 #define THOUSAND          1000u
-#define SAMPLE_WALKS      16u /* of one sample, spread over the ranges */
+#define SAMPLE_WALKS      16u  /* of one sample, spread over the ranges */
+#define LOOKS_PER_SECOND  100u /* at what a program works with, at the most */
 #define PAGE_TABLE_LEVELS 4u
 #define TABLE_WIDTH       100u /* columns: what a screen of 800 pixels shows */
 
@@ -70,10 +71,11 @@ static uint64_t mean_references(const struct bench *b)
     return b->walks > 0 ? b->walk_references * THOUSAND / b->walks : 0;
 }
 
-/* Not without operations, nor when there were walks of whose references nothing is known. */
+/* Not without operations, nor when nobody counted the walks, nor when there were some of whose
+ * references nothing is known. */
 static bool cost_is_known(const struct bench *b)
 {
-    return b->result.ops > 0 && (b->result.touches == 0 || mean_references(b) > 0);
+    return b->result.ops > 0 && !b->by_mark && (b->result.touches == 0 || mean_references(b) > 0);
 }
 
 /* Cycles, hundredths, an operation. */
@@ -111,6 +113,9 @@ static void print_paging(const struct vm *vm)
                    "\"demotions\": %llu, \"root_changes\": %llu",
                    (ull)b->paging.table_writes, (ull)syncs, (ull)b->paging.promotions,
                    (ull)b->paging.demotions, (ull)b->paging.root_changes);
+    console_printf(", \"state_ticks\": {\"nested\": %llu, \"compound\": %llu, \"shadow\": %llu}",
+                   (ull)b->paging.state_ticks[CPT_NESTED], (ull)b->paging.state_ticks[CPT_COMPOUND],
+                   (ull)b->paging.state_ticks[CPT_SHADOW]);
     console_printf(", \"node_bytes\": %llu, \"mapped_bytes\": %llu", (ull)b->counts.node_bytes,
                    (ull)b->counts.mapped_bytes);
     bool sampled = b->ticks_sampled > 0 && b->references_sampled > 0;
@@ -214,27 +219,45 @@ static void keep_row(const struct vm *vm)
     find_top(row, b->exits, b->result.ops);
 }
 
-/* What the counters and the compound page table did between BEGIN and now. */
+/* Of all virtual processors; another's count may be on its way up. */
+static uint64_t handling_ticks(const struct vm *vm)
+{
+    uint64_t sum = 0;
+
+    for (unsigned i = 0; i < vm->vcpu_count; i++)
+        sum += vm->vcpu[i].host_ticks;
+    return sum;
+}
+
+/* What was counted between BEGIN and now. */
 static void end_counting(struct vm *vm)
 {
     struct bench *b = &vm->bench;
+    uint64_t exits[EXIT_REASONS_MAX];
     struct pmu_reading pmu_end;
 
-    b->host_ticks = vm->vcpu[0].host_ticks - b->host_ticks;
+    vm_sum_exits(vm, exits);
+    for (unsigned i = 0; i < EXIT_REASONS_MAX; i++)
+        b->exits[i] = exits[i] - b->exits[i];
+    b->host_ticks = handling_ticks(vm) - b->host_ticks;
     arch_pmu_read(&pmu_end);
     pmu_between(arch_pmu(), &b->pmu_begin, &pmu_end, &b->pmu);
-    bench_sample(&vm->vcpu[0]);
+    if (vm->vcpu_count > 1) /* both readings are of one processor, perhaps of two */
+        b->pmu = (struct pmu_counts){0};
     if (!vm->paging.cpt)
         return;
     const struct cpt_stats *now = cpt_stats(vm->paging.cpt);
+    const struct cpt_stats before = b->paging;
     b->paging = (struct cpt_stats){
-        .table_writes = now->table_writes - b->paging.table_writes,
-        .syncs = now->syncs - b->paging.syncs,
-        .dirtied = now->dirtied - b->paging.dirtied,
-        .promotions = now->promotions - b->paging.promotions,
-        .demotions = now->demotions - b->paging.demotions,
-        .root_changes = now->root_changes - b->paging.root_changes,
+        .table_writes = now->table_writes - before.table_writes,
+        .syncs = now->syncs - before.syncs,
+        .dirtied = now->dirtied - before.dirtied,
+        .promotions = now->promotions - before.promotions,
+        .demotions = now->demotions - before.demotions,
+        .root_changes = now->root_changes - before.root_changes,
     };
+    for (unsigned i = 0; i < CPT_STATES; i++)
+        b->paging.state_ticks[i] = now->state_ticks[i] - before.state_ticks[i];
     b->counts = cpt_count(vm->paging.cpt);
 }
 
@@ -245,8 +268,6 @@ static void close_record(struct vm *vm)
     if (b->state == BENCH_IDLE)
         return;
     if (b->state == BENCH_RUNNING) { /* the guest ended, or was ended, in the middle */
-        for (unsigned i = 0; i < EXIT_REASONS_MAX; i++)
-            b->exits[i] = vm->vcpu[0].exits[i] - b->exits[i];
         b->result = (struct tf_bench_result){0};
         end_counting(vm);
     }
@@ -295,6 +316,7 @@ uint64_t bench_begin(struct vcpu *vcpu, const char *name, enum tf_phase phase)
     close_record(vcpu->vm);
     memcpy(b->name, name, strlen(name) + 1);
     b->phase = phase;
+    b->by_mark = false;
     b->walks = 0;
     b->walk_references = 0;
     b->counts = (struct cpt_counts){0};
@@ -303,26 +325,59 @@ uint64_t bench_begin(struct vcpu *vcpu, const char *name, enum tf_phase phase)
     b->state = BENCH_RUNNING;
     /* BEGIN itself is counted already, END is not yet when it looks: neither is in the difference.
      */
-    memcpy(b->exits, vcpu->exits, sizeof(vcpu->exits));
+    vm_sum_exits(vcpu->vm, b->exits);
     b->look_due = true;
     sched_attention(vcpu, ATTEND_EVENTS); /* bench_look follows */
     arch_pmu_read(&b->pmu_begin);
     return 0;
 }
 
-uint64_t bench_end(struct vcpu *vcpu, const struct tf_bench_result *result)
+/* The exit by `reason` that ends the record is in the counters, and not in the record. */
+static void end_record(struct vcpu *vcpu, const struct tf_bench_result *result, unsigned reason)
 {
     struct bench *b = &vcpu->vm->bench;
 
-    if (b->state != BENCH_RUNNING)
-        return TF_E_STATE;
-    for (unsigned i = 0; i < EXIT_REASONS_MAX; i++)
-        b->exits[i] = vcpu->exits[i] - b->exits[i];
-    b->exits[arch_exit_hypercall]--; /* this call */
     b->result = *result;
+    bench_sample(vcpu); /* while the guest's registers are at hand */
     end_counting(vcpu->vm);
+    b->exits[reason]--;
     b->watches = 0;
     b->state = BENCH_ENDED;
+}
+
+uint64_t bench_end(struct vcpu *vcpu, const struct tf_bench_result *result)
+{
+    if (vcpu->vm->bench.state != BENCH_RUNNING)
+        return TF_E_STATE;
+    end_record(vcpu, result, arch_exit_hypercall);
+    return 0;
+}
+
+uint64_t bench_mark_begin(struct vcpu *vcpu, const char *name)
+{
+    struct bench *b = &vcpu->vm->bench;
+    uint64_t result;
+
+    b->watches = 0;
+    result = bench_begin(vcpu, name, TF_PHASE_STEADY);
+    if (result != 0)
+        return result;
+    b->by_mark = true;
+    b->began = vm_time(vcpu->vm);
+    b->sampled = time_now();
+    return 0;
+}
+
+uint64_t bench_mark_end(struct vcpu *vcpu, uint32_t ops)
+{
+    struct bench *b = &vcpu->vm->bench;
+
+    if (b->state != BENCH_RUNNING || !b->by_mark)
+        return TF_E_STATE;
+    const struct tf_bench_result result = {
+        .ops = ops, .ticks = vm_time(vcpu->vm) - b->began, .ok = ops > 0};
+    end_record(vcpu, &result, arch_exit_port);
+    close_record(vcpu->vm);
     return 0;
 }
 
@@ -333,7 +388,7 @@ void bench_look(struct vcpu *vcpu)
     if (!b->look_due)
         return;
     b->look_due = false;
-    b->host_ticks = vcpu->host_ticks;
+    b->host_ticks = handling_ticks(vcpu->vm);
 }
 
 static bool range_is_good(gva_t from, uint64_t bytes, uint64_t step)
@@ -390,6 +445,13 @@ static uint64_t guest_time(const struct vm *vm)
     return vm->paging.cpt ? vm->paging.trace.time : time_now();
 }
 
+static enum bench_class class_of(const struct cpt_audit *audit)
+{
+    if (audit->switched == PAGE_TABLE_LEVELS)
+        return BENCH_BY_NESTED;
+    return audit->switched ? BENCH_MIXED : BENCH_BY_SHADOW;
+}
+
 static void take_sample(struct vcpu *vcpu)
 {
     struct bench *b = &vcpu->vm->bench;
@@ -402,8 +464,7 @@ static void take_sample(struct vcpu *vcpu)
             continue;
         walks++;
         references += audit.references;
-        bool nested = audit.switched == PAGE_TABLE_LEVELS;
-        share[nested ? BENCH_BY_NESTED : audit.switched ? BENCH_MIXED : BENCH_BY_SHADOW]++;
+        share[class_of(&audit)]++;
     }
     if (walks == 0) /* nothing is mapped just now: as before */
         return;
@@ -439,6 +500,33 @@ void bench_sample(struct vcpu *vcpu)
     }
     b->sampled = now;
     take_sample(vcpu);
+}
+
+/*
+ * What a program touches nobody tells here. Where it is when a timer stops it, and what its
+ * registers point to, are pages that it works with: stack, code, the data at hand. What is mapped
+ * nowhere is no address.
+ */
+void bench_timer(struct vcpu *vcpu)
+{
+    struct bench *b = &vcpu->vm->bench;
+    gva_t at[ARCH_ADDRESSES];
+
+    if (b->state != BENCH_RUNNING || !b->by_mark ||
+        time_now() - b->sampled < time_hz() / LOOKS_PER_SECOND)
+        return;
+    b->sampled = time_now();
+    unsigned count = arch_vcpu_addresses(vcpu, at);
+    for (unsigned i = 0; i < count; i++) {
+        struct cpt_audit audit;
+        if (!guest_paging_audit(vcpu, at[i], &audit))
+            continue;
+        b->walks++;
+        b->walk_references += audit.references;
+        b->ticks_sampled++;
+        b->references_sampled += (uint64_t)audit.references * THOUSAND;
+        b->share_sampled[class_of(&audit)] += THOUSAND;
+    }
 }
 
 /* --- the table -------------------------------------------------------------------------------- */

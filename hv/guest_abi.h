@@ -110,6 +110,15 @@ struct tf_port_call {
     uint64_t result;
 };
 
+/*
+ * Marks: records without VMCALL, for programs of an operating system that may write ports. A NUL
+ * written as a byte begins a record, as BENCH_BEGIN does with TF_PHASE_STEADY, named by the bytes
+ * before it; 4 bytes end it, as BENCH_END does: so many operations were done, 0 if they went
+ * wrong. The hypervisor measures its ticks, and audits as in docs/output.md. What is not in order
+ * has no effect.
+ */
+#define TF_PORT_MARK 0x5f4u
+
 #define TF_BENCH_NAME_MAX 32
 #define TF_BENCH_WATCHES  4 /* ranges of one record */
 

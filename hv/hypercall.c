@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Hypercalls: the numbers and structures of hv/guest_abi.h, for the real work of others. */
+/* Hypercalls and marks: the numbers and structures of hv/guest_abi.h, for the real work of others.
+ */
 #include "hv/arch.h"
 #include "hv/guest_abi.h"
 #include "hv/guest_paging.h"
@@ -55,5 +56,23 @@ void hypercall(struct vcpu *vcpu)
     default:
         gpr[CALL_RESULT] = TF_E_CALL;
         break;
+    }
+}
+
+void mark_write(struct vcpu *vcpu, unsigned bytes, uint32_t value)
+{
+    struct mark *mark = &vcpu->vm->mark;
+
+    if (bytes == sizeof(value)) {
+        (void)bench_mark_end(vcpu, value);
+    } else if (bytes == 1 && value != 0) {
+        if (mark->length < sizeof(mark->name)) /* a full one is no name */
+            mark->name[mark->length++] = (char)value;
+    } else if (bytes == 1) {
+        if (mark->length < sizeof(mark->name)) {
+            mark->name[mark->length] = '\0';
+            (void)bench_mark_begin(vcpu, mark->name);
+        }
+        mark->length = 0;
     }
 }

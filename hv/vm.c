@@ -593,6 +593,7 @@ static void restart(struct vm *vm)
     vm->told = vm->restart = false;
     vm->requests = vm->paused = vm->steps = 0;
     vm->bench = (struct bench){0};
+    vm->mark = (struct mark){0};
     choose_paging(vm);
     memset(host_ptr(vm->ram_base), 0, vm->block_size);
     devices_reset(&vm->devices);

@@ -116,6 +116,12 @@ struct guest_paging {
 
 #define VM_INPUT_BYTES 4096u /* a power of two */
 
+/* What came by TF_PORT_MARK of a name that is not complete. */
+struct mark {
+    char name[TF_BENCH_NAME_MAX];
+    unsigned length;
+};
+
 struct vm {
     const struct vm_settings *settings;
     const struct module_list *modules;
@@ -147,6 +153,7 @@ struct vm {
     uint32_t input_written, input_read;
     uint8_t input[VM_INPUT_BYTES];
     struct bench bench;
+    struct mark mark;
 };
 
 /* Run all VMs of `settings` in turn. True when every one ended by itself with status 0 or 1. */
@@ -233,5 +240,8 @@ enum { CALL_NUMBER = 0, CALL_RESULT = 0, CALL_ARG2 = 2, CALL_ARG1 = 6, CALL_ARG0
  * the result goes there. Can end nothing but a wish of the guest's own.
  */
 void hypercall(struct vcpu *vcpu);
+
+/* `vcpu` wrote `value`, of `bytes` bytes, to TF_PORT_MARK. Under the VM's lock. */
+void mark_write(struct vcpu *vcpu, unsigned bytes, uint32_t value);
 
 #endif

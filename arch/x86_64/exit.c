@@ -158,6 +158,7 @@ static bool exit_external_interrupt(struct vcpu *vcpu)
 /* Its value is 0 now, and the next entry would exit at once. */
 static bool exit_preemption_timer(struct vcpu *vcpu)
 {
+    bench_timer(vcpu);
     sched_attention(vcpu, ATTEND_EVENTS);
     return true;
 }
@@ -249,6 +250,7 @@ static const struct {
 _Static_assert(EXIT_REASONS <= EXIT_REASONS_MAX, "struct vcpu has a counter for each reason");
 
 const unsigned arch_exit_hypercall = EXIT_VMCALL;
+const unsigned arch_exit_port = EXIT_IO;
 
 const char *arch_exit_name(unsigned reason)
 {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* IN, OUT, INS and OUTS: every port exits, and the VM's devices answer (hv/dev/pio.h). */
+/* IN, OUT, INS and OUTS: every port exits, and the VM's devices answer (hv/dev/pio.h), or its
+ * records are marked. */
 #include "arch/x86_64/exit.h"
 #include "hv/dev/pio.h"
 
@@ -49,6 +50,14 @@ static uint64_t count_of(uint64_t rcx, unsigned address_size)
     return address_size == 0 ? (uint16_t)rcx : address_size == 1 ? (uint32_t)rcx : rcx;
 }
 
+static void write_port(struct vcpu *vcpu, uint16_t port, unsigned bytes, uint32_t value)
+{
+    if (port == TF_PORT_MARK)
+        mark_write(vcpu, bytes, value);
+    else
+        pio_write(&vcpu->vm->devices, port, bytes, value);
+}
+
 /* One element: port to memory or memory to port. */
 static bool string_element(struct vcpu *vcpu, gva_t at, uint64_t qualification,
                            struct guest_fault *fault)
@@ -67,7 +76,7 @@ static bool string_element(struct vcpu *vcpu, gva_t at, uint64_t qualification,
     }
     if (!guest_read(vcpu, at, &value, bytes, rights, fault))
         return false;
-    pio_write(&vcpu->vm->devices, port, bytes, value);
+    write_port(vcpu, port, bytes, value);
     return true;
 }
 
@@ -116,7 +125,7 @@ bool exit_io(struct vcpu *vcpu)
     if (qualification & IO_IN) {
         merge_rax(vcpu, bytes, pio_read(&vm->devices, port, bytes));
     } else {
-        pio_write(&vm->devices, port, bytes, (uint32_t)(vcpu->gpr[GPR_RAX] & value_mask(bytes)));
+        write_port(vcpu, port, bytes, (uint32_t)(vcpu->gpr[GPR_RAX] & value_mask(bytes)));
         vm_check_devices(vm);
     }
     exit_skip_instruction();

@@ -102,6 +102,20 @@ bool guest_is_canonical(gva_t at)
     return high == 0 || high == -1;
 }
 
+unsigned arch_vcpu_addresses(const struct vcpu *vcpu, gva_t at[ARCH_ADDRESSES])
+{
+    unsigned count = 0;
+
+    for (unsigned i = 0; i < ARCH_ADDRESSES; i++) {
+        gva_t address = gva(i == GPR_RSP    ? vmread(VMCS_GUEST_RSP)
+                            : i < GPR_COUNT ? vcpu->gpr[i]
+                                            : vmread(VMCS_GUEST_RIP));
+        if (guest_is_canonical(address))
+            at[count++] = address;
+    }
+    return count;
+}
+
 unsigned guest_access_rights(void)
 {
     /* SS.DPL is the CPL, SDM 3C 25.4.1. */

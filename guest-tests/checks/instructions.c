@@ -257,6 +257,26 @@ static void ins_to_unmapped(void)
     __asm__ volatile("insb" : : "D"(TEST_BASE), "d"(UART_SCRATCH) : "memory");
 }
 
+/* Marks that are not in order begin no record. */
+static uint64_t check_marks(void)
+{
+    struct tf_bench_result result = {.ops = 1, .ok = 1};
+
+    if (!on_twofold())
+        return 0;
+    outl(TF_PORT_MARK, 1);
+    outb(TF_PORT_MARK, 0);
+    for (unsigned i = 0; i < 3 * TF_BENCH_NAME_MAX; i++)
+        outb(TF_PORT_MARK, 'a');
+    outb(TF_PORT_MARK, 0);
+    for (const char *p = "a\"b"; *p; p++)
+        outb(TF_PORT_MARK, (uint8_t)*p);
+    outb(TF_PORT_MARK, 0);
+    CHECK_EQ(hypercall(TF_CALL_BENCH_END, (uint64_t)&result, 0, 0), TF_E_STATE,
+             "END after marks without a name");
+    return 1;
+}
+
 uint64_t check_ports(void)
 {
     uint64_t rax = 0x1122334455667788ull;
@@ -299,7 +319,7 @@ uint64_t check_ports(void)
     must_fault(ins_to_unmapped, VECTOR_PF, "INSB to a page that is not present");
     CHECK_EQ(caught.error_code, 2, "its error code");
     CHECK_EQ(caught.cr2, TEST_BASE, "its CR2");
-    return 14;
+    return 14 + check_marks();
 }
 
 /* --- memory where no RAM is ------------------------------------------------------------------- */

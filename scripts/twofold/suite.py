@@ -93,13 +93,15 @@ class Result:
         return found
 
 
-def boot(chosen, vms, folder, log, limit, progress, cpu_model=None, on_text=lambda line: None):
-    """Boot the machine `chosen` with `vms` (as for image.ini) of bundled guests and collect what they leave.
+def boot(chosen, vms, folder, log, limit, progress, cpu_model=None, on_text=lambda line: None, files=None):
+    """Boot the machine `chosen` with `vms` (as for image.ini) and collect what they leave.
 
     `log` (a file) takes all that the console had; `on_text` each line of text that is Twofold's. `limit`: seconds.
+    `files`: what the VMs need; by default their images, which are bundled guests.
     """
-    images = sorted({dict(keys)["image"] for _, keys in vms})
-    disk = image.make(folder, image.ini(machine.at_end_setting(chosen), vms), [image.GUESTS / name for name in images])
+    if files is None:
+        files = [image.GUESTS / name for name in sorted({dict(keys)["image"] for _, keys in vms})]
+    disk = image.make(folder, image.ini(machine.at_end_setting(chosen), vms), files)
     run = machine.Run(chosen, disk, folder, FIRMWARE_SECONDS + limit, cpu_model)
     result = Result()
     begun = False

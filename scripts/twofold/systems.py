@@ -15,6 +15,7 @@ from twofold import debian, image, initramfs, linux, machine
 from twofold.debian import FOLDER, output
 
 SCRIPTS = image.ROOT / "guest-tests/linux"
+GUEST_ABI = image.ROOT / "hv/guest_abi.h"
 THIS = pathlib.Path(__file__)
 
 # The systems by the name of their script, and the modules of each besides those that are built into the kernel.
@@ -83,14 +84,19 @@ def busybox():
     return root / "bin/busybox"
 
 
-def _tsc():
-    """The program that prints the time-stamp counter."""
-    source, program = SCRIPTS / "tsc.c", FOLDER / "tsc"
-    if _is_older(program, [source]):
+def _program(name):
+    """A program of ours, from one file of C, without the C library."""
+    source, program = SCRIPTS / f"{name}.c", FOLDER / name
+    if _is_older(program, [source, GUEST_ABI]):
         output("gcc", "-std=gnu11", "-O2", "-Wall", "-Wextra", "-ffreestanding", "-nostdlib", "-static", "-no-pie", "-fno-pic",
-               "-fno-stack-protector", "-fno-asynchronous-unwind-tables", "-Wl,--build-id=none", "-s", "-o", str(program),
-               str(source))
+               "-fno-stack-protector", "-fno-asynchronous-unwind-tables", "-Wl,--build-id=none", "-s", "-I", str(image.ROOT),
+               "-o", str(program), str(source))
     return program
+
+
+def _programs():
+    """Ours, by their names."""
+    return {name: _program(name) for name in ("tsc", "mark")}
 
 
 def _applets():
@@ -110,11 +116,12 @@ def _build(name):
     script = SCRIPTS / name
     archive = FOLDER / f"{name}.cpio"
     modules = kernel.modules_in_order(MODULES[name])
-    sources = [THIS, SCRIPTS / "init", script, _tsc(), busybox(), *modules]
+    sources = [THIS, SCRIPTS / "init", script, *_programs().values(), busybox(), *modules]
     if _is_older(archive, sources):
-        files = {"init": SCRIPTS / "init", "run": script, "bin/tsc": _tsc(), "bin/busybox": busybox(), **_applets(),
+        files = {"init": SCRIPTS / "init", "run": script, "bin/busybox": busybox(), **_applets(),
                  "dev/console": initramfs.Device(5, 1), "dev/null": initramfs.Device(1, 3),
                  "modules/order": "".join(f"{m.name}\n" for m in modules)}
+        files |= {f"bin/{program}": file for program, file in _programs().items()}
         files |= {f"modules/{m.name}": m for m in modules}
         unfinished = archive.with_suffix(".new")
         unfinished.write_bytes(initramfs.archive(files, folders=["proc", "sys", "tmp", "disk", "upper", "root"]))
@@ -212,7 +219,8 @@ def _tree(tree):
     for path, link in _applets().items():
         if not os.path.lexists(tree / path) and path not in ("bin/ar", "bin/strings"):
             (tree / path).symlink_to(link.target)
-    shutil.copy(_tsc(), tree / "bin/tsc")
+    for program, file in _programs().items():
+        shutil.copy(file, tree / "bin" / program)
     shutil.copytree(SCRIPTS / "work", tree / "work")
     (tree / "etc/passwd").write_text("root:x:0:0:root:/:/bin/sh\n")
     (tree / "etc/hosts").write_text("127.0.0.1 localhost\n")
@@ -222,7 +230,7 @@ def workloads_disk():
     """An ext4 image of the workloads' files: without a journal, as nobody writes to it. Made again it has the same
     content, but not the same bytes: mke2fs keeps when files were changed here."""
     disk = FOLDER / "workloads.img"
-    sources = [THIS, _tsc(), busybox(), *(SCRIPTS / "work").iterdir()]
+    sources = [THIS, *_programs().values(), busybox(), *(SCRIPTS / "work").iterdir()]
     if not _is_older(disk, sources):
         return disk
     tree = FOLDER / "tree"

@@ -21,7 +21,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 sys.path.insert(0, str(ROOT / "tests/boot"))
 
 import run as boot_tests  # noqa: E402
-from twofold import bare, console, initramfs, linux, machine, terminal  # noqa: E402
+from twofold import bare, console, initramfs, linux, machine, suite, terminal, workloads  # noqa: E402
 
 
 def archives_have_the_right_form():
@@ -120,6 +120,32 @@ def ticks_are_found():
     assert bare.Boot(["ready, tsc 1234"]).tsc_at_ready() is None
 
 
+def workload_record(name, **more):
+    return {"bench": name, "vm": "shadow", "paging": "shadow", "ticks": 2_000_000, "host_ticks": 500_000, "exits": 1234,
+            "exits_by": {"hlt": 4, "cr_access": 1200, "io": 30}, "walk_refs": 4.04, "pt_writes_trapped": 5, "promotions": 6,
+            "demotions": 7, "state_ticks": {"nested": 0, "compound": 1, "shadow": 3}, "ok": True} | more
+
+
+def workloads_become_a_table():
+    assert workloads.NAMES[0] == "vm" and workloads.NAMES[-3:] == ["sqlite", "redis", "gcc"] and len(workloads.NAMES) == 17
+    lines = [console.parse(b"shadow| result gcc ok 123"), console.parse(b"shadow| result vm FAIL no; such")]
+    boot = suite.Result(records=[workload_record("gcc"), workload_record("vm"),
+                                 workload_record("vm", vm="nested", paging="nested", walk_refs=None)],
+                        ends={"shadow": {"end": "poweroff", "why": ""}})
+    found = workloads.collect(boot, lines)
+    assert [r["result"] for r in found] == ["ok", "FAIL no; such", "it printed none"], found
+    assert workloads.problems(boot, found[:1], ["shadow"], "gcc") == []
+    wrong = workloads.problems(boot, found, ["shadow", "nested"], "gcc,vm")
+    assert wrong == ["nested did not end", "shadow: vm: FAIL no; such", "nested: vm: it printed none",
+                     "nested: gcc has no record"], wrong
+    assert workloads.problems(boot, [found[0] | {"ok": False}], ["shadow"], "gcc") == ["shadow: gcc: ok"]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in workloads.table(found).splitlines()]
+    assert all(len(row) == len(rows[0]) for row in rows)
+    assert rows[-1] == ["gcc", "shadow", "ok", "2", "25 %", "1,234", "cr_access 1,200, io 30, hlt 4", "4.0", "0 %, 25 %, 75 %",
+                        "5", "6", "7"], rows[-1]
+    assert [row[1:3] for row in rows[2:4]] == [["shadow", "FAIL"], ["nested", "FAIL"]] and rows[3][-5:] == ["-"] * 5, rows
+
+
 def keys_are_sorted():
     keys = terminal.Escapes()
     assert keys.feed(b"ls\x03\r") == (b"ls\x03\r", False)
@@ -179,7 +205,7 @@ def answers_are_typed_when_awaited():
 
 
 TESTS = [answers_are_typed_when_awaited, archives_have_the_right_form, kernels_are_unpacked, broken_kernels_are_refused, warnings_are_compared,
-         ticks_are_found, keys_are_sorted, nothing_is_lost_on_the_terminal, a_raw_terminal_comes_back]
+         ticks_are_found, workloads_become_a_table, keys_are_sorted, nothing_is_lost_on_the_terminal, a_raw_terminal_comes_back]
 
 
 def main():
