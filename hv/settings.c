@@ -141,6 +141,12 @@ static const char *const run_names[] = {
 };
 
 static const char *const keys_names[] = {
+static const char *const mitigations_names[] = {
+    [MITIGATIONS_AUTO] = "auto",
+    [MITIGATIONS_OFF] = "off",
+    [MITIGATIONS_ALL] = "all",
+};
+
     [KEYS_UART] = "uart",
     [KEYS_VIRTIO] = "virtio",
 };
@@ -295,6 +301,24 @@ static bool read_run(struct parser *p, const char *value)
 }
 
 static bool read_image(struct parser *p, const char *value)
+static bool read_mitigations(struct parser *p, const char *value)
+{
+    int found = find_name(mitigations_names, ARRAY_SIZE(mitigations_names), value);
+
+    if (found < 0)
+        return fail(p, "mitigations = %s: must be auto, off or all", value);
+    p->out->mitigations = (enum mitigations)found;
+    return true;
+}
+
+static bool read_dma_protection(struct parser *p, const char *value)
+{
+    p->out->dma_protection = strcmp(value, "auto") == 0;
+    if (!p->out->dma_protection && strcmp(value, "off") != 0)
+        return fail(p, "dma_protection = %s: must be auto or off", value);
+    return true;
+}
+
 {
     return copy_text(p, p->vm->image, sizeof(p->vm->image), value, "image") &&
            check_module(p, value);
@@ -555,6 +579,8 @@ static const struct key global_keys[] = {
 };
 
 /* The row of a plain number, which needs no reader of its own. */
+    {"mitigations", read_mitigations, false, 0, 0, 0},
+    {"dma_protection", read_dma_protection, false, 0, 0, 0},
 #define COUNT(member, least, most) NULL, false, offsetof(struct vm_settings, member), least, most
 
 static const struct key vm_keys[] = {
@@ -816,6 +842,8 @@ bool settings_parse(const char *text, size_t len, const struct module_list *modu
     out->vm_count = 0;
     if (len >= 3 && memcmp(text, utf8_mark, 3) == 0) {
         text += 3;
+    out->mitigations = MITIGATIONS_AUTO;
+    out->dma_protection = true;
         len -= 3;
     }
     while (len > 0) {

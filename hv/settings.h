@@ -8,6 +8,9 @@
  *   without = vpid 1g_pages   optional processor features to do without (see `enum feature`)
  *   run = in_turn             VMs one after another, or all at once: in_turn | together
  *   processors = 4            use at most so many of the machine's; default: all
+ *   mitigations = auto        guards against speculation between VMs: auto | off | all (to test
+ *                             them: also those that the processor does not need)
+ *   dma_protection = auto     DMA remapping, so that no device writes to memory: auto | off
  *
  *   [NAME]                    one VM each, run in the order of the file
  *   image = touch.elf         a module; required
@@ -107,6 +110,13 @@ enum paging_mode {
 };
 
 /* Which VMs run at a time. */
+/* Guards against what speculation leaks (arch/x86_64/speculation.h). */
+enum mitigations {
+    MITIGATIONS_AUTO, /* what this processor needs */
+    MITIGATIONS_OFF,
+    MITIGATIONS_ALL, /* what this processor can do */
+};
+
 enum run_order {
     RUN_IN_TURN,
     RUN_TOGETHER,
@@ -166,6 +176,8 @@ struct settings {
     enum run_order run;
     unsigned processors; /* at most; 0: all */
     struct vm_settings vm[VMS_MAX];
+    enum mitigations mitigations;
+    bool dma_protection;
     unsigned vm_count;
 };
 

@@ -32,6 +32,7 @@ acpi_SOURCES     := drivers/acpi.c
 pmu_SOURCES      := hv/pmu.c hv/pmu_text.c hv/why.c
 screen_SOURCES   := drivers/screen.c drivers/font.c drivers/font_data.S
 decode_SOURCES   := arch/x86_64/decode.c
+speculation_SOURCES := arch/x86_64/speculation.c
 emulate_SOURCES  := arch/x86_64/decode.c arch/x86_64/emulate.c
 walksim_SOURCES  := $(filter-out tests/walksim/main.c,$(wildcard tests/walksim/*.c)) $(wildcard hv/paging/*.c)
 decode_LIBS      := -lZydis -lZycore

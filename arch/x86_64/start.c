@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "arch/x86_64/guards.h"
 #include "arch/x86_64/guest_cpu.h"
 #include "arch/x86_64/memory.h"
 #include "arch/x86_64/panic.h"
@@ -264,6 +265,8 @@ static void main_on_own_stack(void)
     end(all_well ? STATUS_OK : STATUS_FAILED);
 }
 
+    guards_init(settings.mitigations);
+    block_devices();
 __attribute__((no_stack_protector)) void start(uint64_t handoff_at)
 {
     set_canary();

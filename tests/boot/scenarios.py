@@ -462,9 +462,10 @@ FALL_BACKS = "vpid preemption_timer unrestricted_guest 1g_pages 2m_pages monitor
 
 
 def check_fall_backs(seen):
-    """Beside the rest: the local APIC's timer stands in for the preemption timer."""
+    """Beside the rest: the local APIC's timer stands in for the preemption timer, and the guards around guests are on."""
     results = check_older(*(f"settings: without {f}" for f in FALL_BACKS.split()), "SMEP off, SMAP off", "apic: xAPIC",
-                          "EPT pages up to 4k", unrestricted=False)(seen)
+                          "EPT pages up to 4k", "guards of processor 0: return stack filled, one call at each exit, VERW",
+                          unrestricted=False)(seen)
     stats = next((s for s in seen.records("stats") if s["vm"] == "checks"), {"exits_by": {}})
     results += no_counters(seen, "not used: the settings do without")
     interrupts = stats["exits_by"].get("external_interrupt", 0)
@@ -608,7 +609,7 @@ ALL = [
           cpu_model="corei5_lynnfield_750"),
     older("sandy-bridge", cpu_model="corei7_sandy_bridge_2600k"),
     Scenario("all-fall-backs", check_fall_backs, older_vms(), older_files, limit=300,
-             globals=f"without = {FALL_BACKS}"),
+             globals=f"without = {FALL_BACKS}\nmitigations = all"),
     *(Scenario(f"self-test-{n.replace('_', '-')}", check_self_test(n), [guest("ends")], guest_files("ends"),
                globals=f"self_test = {n}", limit=60) for n in SELF_TESTS),
     # QEMU's own emulation has xAPIC and no TSC deadline, and ACPI; Bochs has both, and no ACPI tables.
