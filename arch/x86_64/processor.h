@@ -34,6 +34,7 @@ struct processor {
     const struct vm *guarded_vm; /* that ran here last; for IBPB. Never followed */
     struct vcpu *current; /* the virtual processor that it runs; NULL: none. The scheduler's */
     struct descriptors descriptors;
+    struct trap_expected *expected; /* by a self test; NULL: an exception is a panic (trap.h) */
     uint64_t stack; /* its top; 0 for the boot processor, which is at home on another */
     /* VMX operation (vmx.c) */
     bool in_vmx;
@@ -45,9 +46,9 @@ struct processor {
     char panic_text[PANIC_TEXT_MAX]; /* "" if it was stopped by an NMI */
 };
 
-/*
 _Static_assert(offsetof(struct processor, guards) == PROCESSOR_GUARDS, "vmentry.S has this offset");
 
+/*
  * The processor that asks. Nothing ever moves from one processor to another in the middle of a
  * function, so the compiler may keep the answer.
  */

@@ -506,6 +506,14 @@ def check_processors(count, status, *phrases):
         said = sorted(re.findall(r"^twofold: self test: (processor \d+ says line \d+) of 20$", seen.text(), re.M))
         wanted = sorted(f"processor {p} says line {n}" for p in range(count) for n in range(LINES))
         results = [ended(seen, 0), *(has(seen, p) for p in phrases), has(seen, f"{count} used"),
+def trespasses(seen, processor, count):
+    """All that the hypervisor's tables forbid was tried: six accesses at each stack's guard page, among others."""
+    found = re.search(rf"self test: processor {processor} has tried (\d+) accesses that are forbidden", seen.text())
+    least = 6 * (5 + 4 * (count - 1))  # each processor has four stacks, the first one its boot stack too
+    return expect(f"processor {processor} keeps to its page tables", found and int(found[1]) > least,
+                  f"it tries {found and found[1]}")
+
+
                    has(seen, f"self test: {count} processors, all well"),
                    expect("each line of each processor is whole", said == wanted, f"{len(said)} of {len(wanted)} are"),
                    expect("the machine is off", seen.status == status and not seen.timed_out, f"status {seen.status}")]
@@ -513,6 +521,7 @@ def check_processors(count, status, *phrases):
             results.append(has(seen, "the TSCs of all processors agree"))
         return results
     return check
+                   *(trespasses(seen, processor, count) for processor in range(count)),
 
 
 def check_other_panics(seen):
