@@ -10,6 +10,7 @@ frames_SOURCES   := hv/frames.c hv/lock.c tests/host/clock.c
 lock_SOURCES     := hv/lock.c tests/host/clock.c
 lock_LIBS        := -pthread
 ptab_SOURCES     := hv/ptab.c
+memory_SOURCES   := hv/memory.c hv/frames.c hv/lock.c tests/host/clock.c
 loader_SOURCES   := $(wildcard hv/loader*.c) hv/module.c hv/why.c hv/settings.c hv/paging/policy.c
 devices_SOURCES  := $(wildcard hv/dev/*.c) $(loader_SOURCES)
 virtio_SOURCES   = hv/dev/virtio.c hv/dev/virtio_entropy.c $(loader_SOURCES)

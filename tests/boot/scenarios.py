@@ -294,12 +294,13 @@ def ends_vms():
         ("small", [("image", "ends.elf"), ("memory", "4M")]),
         ("modes", [("image", "modes.elf"), ("ept_page", "4k")]),
     ]
+        *((f"remains-{n}", [("image", "remains.elf"), ("memory", "16M"), ("on_reset", "restart")]) for n in (1, 2)),
 
 
 def ends_files(folder):
     (folder / "hello.txt").write_text("Hello from a module\n")
     return [GUESTS / n for n in ("triple.elf", "nowhere.elf", "loop.elf", "ends.elf", "touch.elf", "mbinfo.elf",
-                                 "mbinfo.bin", "modes.elf")] + [folder / "hello.txt"]
+                                 "mbinfo.bin", "modes.elf", "remains.elf")] + [folder / "hello.txt"]
 
 
 def all_bytes():
@@ -337,6 +338,10 @@ def check_ends(seen):
         expect("32-bit and PAE paging, on and off", seen.guest_bytes("modes").count(b" ok\n") == 6,
                f"it says {seen.guest_bytes('modes')!r}"),
         has(seen, "code at rip:"),
+        *(expect(f"remains-{n} finds nothing of others, nor of itself after a reset",
+                 [r["status"] for r in seen.records("vm") if r["name"] == f"remains-{n}"] == [0, 1] and
+                 b"nothing remains" in seen.guest_bytes(f"remains-{n}"),
+                 f"it says {seen.guest_bytes(f'remains-{n}')!r}") for n in (1, 2)),
     ]
 
 
