@@ -126,6 +126,7 @@ static const char *const self_test_names[] = {
     [SELF_TEST_STACK_SMASH] = "stack_smash",
     [SELF_TEST_OTHER_PANICS] = "other_panics",
     [SELF_TEST_PROCESSORS] = "processors",
+    [SELF_TEST_DMA] = "dma",
 };
 
 static const char *const paging_names[] = {
@@ -140,13 +141,13 @@ static const char *const run_names[] = {
     [RUN_TOGETHER] = "together",
 };
 
-static const char *const keys_names[] = {
 static const char *const mitigations_names[] = {
     [MITIGATIONS_AUTO] = "auto",
     [MITIGATIONS_OFF] = "off",
     [MITIGATIONS_ALL] = "all",
 };
 
+static const char *const keys_names[] = {
     [KEYS_UART] = "uart",
     [KEYS_VIRTIO] = "virtio",
 };
@@ -300,7 +301,6 @@ static bool read_run(struct parser *p, const char *value)
     return true;
 }
 
-static bool read_image(struct parser *p, const char *value)
 static bool read_mitigations(struct parser *p, const char *value)
 {
     int found = find_name(mitigations_names, ARRAY_SIZE(mitigations_names), value);
@@ -319,6 +319,7 @@ static bool read_dma_protection(struct parser *p, const char *value)
     return true;
 }
 
+static bool read_image(struct parser *p, const char *value)
 {
     return copy_text(p, p->vm->image, sizeof(p->vm->image), value, "image") &&
            check_module(p, value);
@@ -573,14 +574,16 @@ static bool read_plain(struct parser *p, const struct key *key, const char *valu
 /* --- keys ------------------------------------------------------------------------------------- */
 
 static const struct key global_keys[] = {
-    {"at_end", read_at_end, false, 0, 0, 0},         {"without", read_without, false, 0, 0, 0},
-    {"self_test", read_self_test, false, 0, 0, 0},   {"run", read_run, false, 0, 0, 0},
+    {"at_end", read_at_end, false, 0, 0, 0},
+    {"without", read_without, false, 0, 0, 0},
+    {"self_test", read_self_test, false, 0, 0, 0},
+    {"run", read_run, false, 0, 0, 0},
     {"processors", read_processors, false, 0, 0, 0},
+    {"mitigations", read_mitigations, false, 0, 0, 0},
+    {"dma_protection", read_dma_protection, false, 0, 0, 0},
 };
 
 /* The row of a plain number, which needs no reader of its own. */
-    {"mitigations", read_mitigations, false, 0, 0, 0},
-    {"dma_protection", read_dma_protection, false, 0, 0, 0},
 #define COUNT(member, least, most) NULL, false, offsetof(struct vm_settings, member), least, most
 
 static const struct key vm_keys[] = {
@@ -839,11 +842,11 @@ bool settings_parse(const char *text, size_t len, const struct module_list *modu
     out->self_test = SELF_TEST_NONE;
     out->run = RUN_IN_TURN;
     out->processors = 0;
+    out->mitigations = MITIGATIONS_AUTO;
+    out->dma_protection = true;
     out->vm_count = 0;
     if (len >= 3 && memcmp(text, utf8_mark, 3) == 0) {
         text += 3;
-    out->mitigations = MITIGATIONS_AUTO;
-    out->dma_protection = true;
         len -= 3;
     }
     while (len > 0) {

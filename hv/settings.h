@@ -93,13 +93,14 @@ enum self_test {
     SELF_TEST_STACK_OVERFLOW,
     SELF_TEST_STACK_SMASH,
     SELF_TEST_OTHER_PANICS, /* on the last processor, while the first has the console */
+    SELF_TEST_DMA,          /* no fault: a device tries to write to memory; then the run ends */
     SELF_TEST_PROCESSORS, /* no fault: the processors work, and work together; then the run ends */
 };
 
 /* These run no guest, and so on any processor. */
 static inline bool self_test_needs_no_vmx(enum self_test test)
 {
-    return test == SELF_TEST_OTHER_PANICS || test == SELF_TEST_PROCESSORS;
+    return test == SELF_TEST_OTHER_PANICS || test == SELF_TEST_PROCESSORS || test == SELF_TEST_DMA;
 }
 
 enum paging_mode {
@@ -109,7 +110,6 @@ enum paging_mode {
     PAGING_NATIVE, /* no VM at all: the image runs on the bare processor, and is trusted with it */
 };
 
-/* Which VMs run at a time. */
 /* Guards against what speculation leaks (arch/x86_64/speculation.h). */
 enum mitigations {
     MITIGATIONS_AUTO, /* what this processor needs */
@@ -117,6 +117,7 @@ enum mitigations {
     MITIGATIONS_ALL, /* what this processor can do */
 };
 
+/* Which VMs run at a time. */
 enum run_order {
     RUN_IN_TURN,
     RUN_TOGETHER,
@@ -175,9 +176,9 @@ struct settings {
     enum self_test self_test;
     enum run_order run;
     unsigned processors; /* at most; 0: all */
-    struct vm_settings vm[VMS_MAX];
     enum mitigations mitigations;
     bool dma_protection;
+    struct vm_settings vm[VMS_MAX];
     unsigned vm_count;
 };
 

@@ -666,6 +666,7 @@ static bool manage(void)
     bool together = vms.settings->run == RUN_TOGETHER;
 
     monitor_poll();
+    arch_poll_machine();
     for (unsigned i = 0; i < vms.count; i++) {
         struct vm *vm = vms.vm[i];
         if (!has_left(vm))

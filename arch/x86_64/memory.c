@@ -214,7 +214,7 @@ void memory_init(const struct handoff *handoff)
         descriptors_set_stack(&this_processor()->descriptors, slot, memory_new_stack());
 }
 
-/* SDM 3A 4.6: the hypervisor has no user pages, so neither ever has to give way. */
+/* SDM 3A 4.6: the hypervisor has no user pages, so none of these ever has to give way. */
 void memory_protect(bool want_smep, bool want_smap)
 {
     struct cpuid_regs features = {0};
@@ -303,6 +303,17 @@ bool memory_is_ram(uint64_t at, uint64_t len)
         uint64_t size = ranges[i].pages * PAGE_SIZE;
         if (is_ram(ranges[i].type) && at >= ranges[i].base && at - ranges[i].base < size &&
             len <= size - (at - ranges[i].base))
+            return true;
+    }
+    return false;
+}
+
+bool memory_has_free(uint64_t at, uint64_t len)
+{
+    for (uint64_t i = 0; i < range_count; i++) {
+        const struct handoff_range *r = &ranges[i];
+        if ((r->type == HANDOFF_FREE || r->type == HANDOFF_LOADER) &&
+            at < r->base + r->pages * PAGE_SIZE && r->base < at + len)
             return true;
     }
     return false;
