@@ -58,6 +58,15 @@ enum { MADT_LOCAL_APIC = 36, MADT_ENTRIES = 44 };
 enum { MADT_TYPE_APIC = 0, MADT_TYPE_IO_APIC = 1, MADT_TYPE_OVERRIDE = 5, MADT_TYPE_X2APIC = 9 };
 #define MADT_ENABLED (1u << 0)
 
+/* "Intel Virtualization Technology for Directed I/O", chapter 8 */
+enum { DMAR_ENTRIES = 48, DMAR_ENTRY_HEADER = 4 };
+enum { DMAR_TYPE_UNIT = 0, DMAR_TYPE_RESERVED = 1 };
+enum { UNIT_SEGMENT = 6, UNIT_REGISTERS = 8, UNIT_BYTES = 16 };
+enum { RESERVED_SEGMENT = 6, RESERVED_BASE = 8, RESERVED_LIMIT = 16, RESERVED_SCOPES = 24 };
+enum { SCOPE_TYPE = 0, SCOPE_LENGTH = 1, SCOPE_BUS = 5, SCOPE_PATH = 6 };
+enum { SCOPE_ENDPOINT = 1, SCOPE_BRIDGE = 2 };
+#define DMA_PAGE 0xfffull
+
 /* Microsoft's SPCR specification */
 enum { SPCR_TYPE = 36, SPCR_ADDRESS = 40 };
 #define SPCR_16550_FULL   0u
@@ -274,6 +283,77 @@ static void read_madt(const struct table *t, struct acpi_info *info)
     }
 }
 
+static void read_unit(const struct table *t, uint64_t at, struct acpi_info *info)
+{
+    uint64_t registers = field(t, at + UNIT_REGISTERS, 8);
+
+    if (registers == 0 || registers & DMA_PAGE)
+        return;
+    if (info->dma_unit_count < ACPI_DMA_UNITS_MAX)
+        info->dma_unit[info->dma_unit_count] =
+            (struct acpi_dma_unit){(uint16_t)field(t, at + UNIT_SEGMENT, 2), registers};
+    info->dma_unit_count++;
+}
+
+/* One device of a reserved region; `region` has the rest. */
+static void add_reserved(const struct table *t, uint64_t at, uint64_t length,
+                         struct acpi_reserved region, struct acpi_info *info)
+{
+    uint64_t path = (length - SCOPE_PATH) / 2;
+
+    if (path == 0 || path > ACPI_PATH_MAX)
+        return;
+    region.bus = (uint8_t)field(t, at + SCOPE_BUS, 1);
+    region.path_length = (uint8_t)path;
+    for (uint64_t i = 0; i < path; i++) {
+        region.path[i].device = (uint8_t)field(t, at + SCOPE_PATH + 2 * i, 1) & 0x1f;
+        region.path[i].function = (uint8_t)field(t, at + SCOPE_PATH + 2 * i + 1, 1) & 0x7;
+    }
+    if (info->reserved_count < ACPI_RESERVED_MAX)
+        info->reserved[info->reserved_count] = region;
+    info->reserved_count++;
+}
+
+static void read_reserved(const struct table *t, uint64_t at, uint64_t length,
+                          struct acpi_info *info)
+{
+    uint64_t end = at + length;
+    struct acpi_reserved region = {
+        .base = field(t, at + RESERVED_BASE, 8),
+        .limit = field(t, at + RESERVED_LIMIT, 8),
+        .segment = (uint16_t)field(t, at + RESERVED_SEGMENT, 2),
+    };
+
+    if (region.base & DMA_PAGE || (region.limit & DMA_PAGE) != DMA_PAGE ||
+        region.limit < region.base)
+        return;
+    for (at += RESERVED_SCOPES; at + SCOPE_PATH <= end;) {
+        uint8_t type = (uint8_t)field(t, at + SCOPE_TYPE, 1);
+        uint8_t bytes = (uint8_t)field(t, at + SCOPE_LENGTH, 1);
+        if (bytes < SCOPE_PATH || bytes > end - at)
+            return;
+        if (type == SCOPE_ENDPOINT || type == SCOPE_BRIDGE)
+            add_reserved(t, at, bytes, region, info);
+        at += bytes;
+    }
+}
+
+static void read_dmar(const struct table *t, struct acpi_info *info)
+{
+    info->has_dmar = true;
+    for (uint64_t at = DMAR_ENTRIES; at + DMAR_ENTRY_HEADER <= t->length;) {
+        uint16_t type = (uint16_t)field(t, at, 2);
+        uint16_t length = (uint16_t)field(t, at + 2, 2);
+        if (length < DMAR_ENTRY_HEADER || length > t->length - at)
+            return;
+        if (type == DMAR_TYPE_UNIT && length >= UNIT_BYTES)
+            read_unit(t, at, info);
+        else if (type == DMAR_TYPE_RESERVED && length >= RESERVED_SCOPES)
+            read_reserved(t, at, length, info);
+        at += length;
+    }
+}
+
 static void read_one(const struct reader *r, uint64_t at, struct acpi_info *info)
 {
     struct table t = read_table(r, at);
@@ -286,6 +366,8 @@ static void read_one(const struct reader *r, uint64_t at, struct acpi_info *info
         read_spcr(&t, info);
     else if (is_table(&t, "APIC") && info->local_apic == 0)
         read_madt(&t, info);
+    else if (is_table(&t, "DMAR") && !info->has_dmar)
+        read_dmar(&t, info);
 }
 
 /* The root table: the XSDT if it is good, else the RSDT; *entry_bytes: the size of its pointers. */

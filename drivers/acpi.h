@@ -14,6 +14,9 @@
 
 #define ACPI_PROCESSORS_MAX 512u
 #define ACPI_IO_APICS_MAX   16u
+#define ACPI_DMA_UNITS_MAX  32u
+#define ACPI_RESERVED_MAX   64u
+#define ACPI_PATH_MAX       8u
 
 /* Generic address structure, ACPI 5.2.3.2 */
 #define ACPI_SPACE_MEMORY 0u
@@ -24,6 +27,24 @@ struct acpi_gas {
     uint8_t bit_width;
     uint8_t access_size; /* 1: byte, 2: word, 3: dword */
     uint64_t address;
+};
+
+/* A DMA-remapping hardware unit (DRHD), "Intel Virtualization Technology for Directed I/O" 8.3. */
+struct acpi_dma_unit {
+    uint16_t segment;
+    uint64_t registers;
+};
+
+/* A device that goes on using memory of the firmware's after its end (RMRR, 8.4), by the way to it
+ * from bus `bus`: over the bridges path[0] up to the one before the last, which is the device. */
+struct acpi_reserved {
+    uint64_t base, limit; /* both inclusive, whole pages */
+    uint16_t segment;
+    uint8_t bus;
+    uint8_t path_length;
+    struct {
+        uint8_t device, function;
+    } path[ACPI_PATH_MAX];
 };
 
 struct acpi_info {
@@ -48,6 +69,12 @@ struct acpi_info {
     uint32_t processor[ACPI_PROCESSORS_MAX]; /* APIC ids */
     uint32_t io_apic_count;
     uint64_t io_apic[ACPI_IO_APICS_MAX];
+    /* DMAR; both counts go beyond the arrays */
+    bool has_dmar;
+    uint32_t dma_unit_count;
+    struct acpi_dma_unit dma_unit[ACPI_DMA_UNITS_MAX];
+    uint32_t reserved_count;
+    struct acpi_reserved reserved[ACPI_RESERVED_MAX];
 };
 
 /* `len` readable bytes at physical address `at`, or NULL. */

@@ -4,6 +4,7 @@
 
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/io.h"
+#include "drivers/vtd.h"
 #include "hv/arch.h"
 #include "hv/guest_abi.h"
 
@@ -108,6 +109,8 @@ void power_end(enum at_end how, bool ok)
         cpu_halt_forever();
     ending = true;
     uart_flush();
+    if (how != AT_END_STAY) /* whoever starts next does not expect it on */
+        vtd_disable();
     switch (how) {
     case AT_END_STAY:
         break;

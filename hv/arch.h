@@ -57,6 +57,9 @@ void processor_idle(uint64_t until);
 /* In a loop that waits for another processor. */
 void processor_relax(void);
 
+/* On the boot processor, again and again: tell of what devices did that they must not. */
+void arch_poll_machine(void);
+
 struct vm;
 struct vcpu;
 struct entry_state;

@@ -6,7 +6,7 @@
 
 #include "hv/arch.h"
 
-/* Freed pages are filled with this, so that a use after free shows. */
+/* Freed memory is filled with this. */
 #define FREED_JUNK 0xdb
 
 struct frames host_frames;
@@ -22,10 +22,20 @@ void *host_pages_alloc(size_t pages)
     return at;
 }
 
+void host_wipe(void *at, uint64_t bytes)
+{
+    memset(at, FREED_JUNK, bytes);
+}
+
+void host_run_free(hpa_t run, uint64_t bytes)
+{
+    host_wipe(host_ptr(run), bytes);
+    frames_free(&host_frames, run, bytes);
+}
+
 void host_pages_free(void *pages, size_t count)
 {
-    memset(pages, FREED_JUNK, count * PAGE_SIZE);
-    frames_free(&host_frames, host_hpa(pages), count * PAGE_SIZE);
+    host_run_free(host_hpa(pages), count * PAGE_SIZE);
 }
 
 hpa_t host_page_alloc(void)

@@ -126,6 +126,7 @@ static const char *const self_test_names[] = {
     [SELF_TEST_STACK_SMASH] = "stack_smash",
     [SELF_TEST_OTHER_PANICS] = "other_panics",
     [SELF_TEST_PROCESSORS] = "processors",
+    [SELF_TEST_DMA] = "dma",
 };
 
 static const char *const paging_names[] = {
@@ -138,6 +139,12 @@ static const char *const paging_names[] = {
 static const char *const run_names[] = {
     [RUN_IN_TURN] = "in_turn",
     [RUN_TOGETHER] = "together",
+};
+
+static const char *const mitigations_names[] = {
+    [MITIGATIONS_AUTO] = "auto",
+    [MITIGATIONS_OFF] = "off",
+    [MITIGATIONS_ALL] = "all",
 };
 
 static const char *const keys_names[] = {
@@ -291,6 +298,24 @@ static bool read_run(struct parser *p, const char *value)
         return fail(p, "run = %s: must be in_turn or together", value);
     p->out->run = (enum run_order)found;
     p->run_line = p->line;
+    return true;
+}
+
+static bool read_mitigations(struct parser *p, const char *value)
+{
+    int found = find_name(mitigations_names, ARRAY_SIZE(mitigations_names), value);
+
+    if (found < 0)
+        return fail(p, "mitigations = %s: must be auto, off or all", value);
+    p->out->mitigations = (enum mitigations)found;
+    return true;
+}
+
+static bool read_dma_protection(struct parser *p, const char *value)
+{
+    p->out->dma_protection = strcmp(value, "auto") == 0;
+    if (!p->out->dma_protection && strcmp(value, "off") != 0)
+        return fail(p, "dma_protection = %s: must be auto or off", value);
     return true;
 }
 
@@ -549,9 +574,13 @@ static bool read_plain(struct parser *p, const struct key *key, const char *valu
 /* --- keys ------------------------------------------------------------------------------------- */
 
 static const struct key global_keys[] = {
-    {"at_end", read_at_end, false, 0, 0, 0},         {"without", read_without, false, 0, 0, 0},
-    {"self_test", read_self_test, false, 0, 0, 0},   {"run", read_run, false, 0, 0, 0},
+    {"at_end", read_at_end, false, 0, 0, 0},
+    {"without", read_without, false, 0, 0, 0},
+    {"self_test", read_self_test, false, 0, 0, 0},
+    {"run", read_run, false, 0, 0, 0},
     {"processors", read_processors, false, 0, 0, 0},
+    {"mitigations", read_mitigations, false, 0, 0, 0},
+    {"dma_protection", read_dma_protection, false, 0, 0, 0},
 };
 
 /* The row of a plain number, which needs no reader of its own. */
@@ -813,6 +842,8 @@ bool settings_parse(const char *text, size_t len, const struct module_list *modu
     out->self_test = SELF_TEST_NONE;
     out->run = RUN_IN_TURN;
     out->processors = 0;
+    out->mitigations = MITIGATIONS_AUTO;
+    out->dma_protection = true;
     out->vm_count = 0;
     if (len >= 3 && memcmp(text, utf8_mark, 3) == 0) {
         text += 3;

@@ -8,6 +8,9 @@
  *   without = vpid 1g_pages   optional processor features to do without (see `enum feature`)
  *   run = in_turn             VMs one after another, or all at once: in_turn | together
  *   processors = 4            use at most so many of the machine's; default: all
+ *   mitigations = auto        guards against speculation between VMs: auto | off | all (to test
+ *                             them: also those that the processor does not need)
+ *   dma_protection = auto     DMA remapping, so that no device writes to memory: auto | off
  *
  *   [NAME]                    one VM each, run in the order of the file
  *   image = touch.elf         a module; required
@@ -90,13 +93,14 @@ enum self_test {
     SELF_TEST_STACK_OVERFLOW,
     SELF_TEST_STACK_SMASH,
     SELF_TEST_OTHER_PANICS, /* on the last processor, while the first has the console */
+    SELF_TEST_DMA,          /* no fault: a device tries to write to memory; then the run ends */
     SELF_TEST_PROCESSORS, /* no fault: the processors work, and work together; then the run ends */
 };
 
 /* These run no guest, and so on any processor. */
 static inline bool self_test_needs_no_vmx(enum self_test test)
 {
-    return test == SELF_TEST_OTHER_PANICS || test == SELF_TEST_PROCESSORS;
+    return test == SELF_TEST_OTHER_PANICS || test == SELF_TEST_PROCESSORS || test == SELF_TEST_DMA;
 }
 
 enum paging_mode {
@@ -104,6 +108,13 @@ enum paging_mode {
     PAGING_SHADOW,   /* every root in SHADOW as far as it goes: the faithful baseline */
     PAGING_COMPOUND, /* the policy decides */
     PAGING_NATIVE, /* no VM at all: the image runs on the bare processor, and is trusted with it */
+};
+
+/* Guards against what speculation leaks (arch/x86_64/speculation.h). */
+enum mitigations {
+    MITIGATIONS_AUTO, /* what this processor needs */
+    MITIGATIONS_OFF,
+    MITIGATIONS_ALL, /* what this processor can do */
 };
 
 /* Which VMs run at a time. */
@@ -165,6 +176,8 @@ struct settings {
     enum self_test self_test;
     enum run_order run;
     unsigned processors; /* at most; 0: all */
+    enum mitigations mitigations;
+    bool dma_protection;
     struct vm_settings vm[VMS_MAX];
     unsigned vm_count;
 };

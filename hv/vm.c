@@ -482,6 +482,18 @@ static bool create(struct vm *vm, struct entry_state *entry, struct why *why)
     return true;
 }
 
+/* What it held is wiped now, not when somebody gets it: until then it lies in the direct map. */
+static void free_ram(struct vm *vm)
+{
+    hpa_t from, to;
+
+    if (hpa_is_none(vm->ram_base))
+        return;
+    if (is_native(vm) && arch_native_area(&from, &to))
+        host_wipe(host_ptr(from), to.v - from.v);
+    host_run_free(vm->ram_base, vm->block_size);
+}
+
 static void destroy(struct vm *vm)
 {
     bench_finish(vm);
@@ -489,8 +501,7 @@ static void destroy(struct vm *vm)
         arch_vm_destroy(vm);
     guest_paging_destroy(vm);
     devices_destroy(&vm->devices);
-    if (!hpa_is_none(vm->ram_base))
-        frames_free(&host_frames, vm->ram_base, vm->block_size);
+    free_ram(vm);
     for (unsigned i = 0; i < vm->vcpu_count; i++)
         vms.load[vm->vcpu[i].processor]--;
     if (vm->vcpu)
@@ -656,6 +667,7 @@ static bool manage(void)
     bool together = vms.settings->run == RUN_TOGETHER;
 
     monitor_poll();
+    arch_poll_machine();
     for (unsigned i = 0; i < vms.count; i++) {
         struct vm *vm = vms.vm[i];
         if (!has_left(vm))

@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "arch/x86_64/speculation.h"
 #include "arch/x86_64/vcpu.h"
 #include "hv/arch.h"
 #include "hv/console.h"
@@ -35,8 +36,9 @@
 #define CPUID7_ECX_RDPID   BIT(22)
 #define CPUID7_ECX_OSPKE   BIT(4)
 #define CPUID1_ECX_OSXSAVE BIT(27)
-/* Fast short REP MOV; nothing of speculation control, whose MSRs are not offered */
-#define OFFER_7_EDX BIT(4)
+/* Fast short REP MOV, MD_CLEAR (VERW does in a guest what it does anywhere); nothing of speculation
+ * control, whose MSRs are not offered */
+#define OFFER_7_EDX (BIT(4) | CPUID7_EDX_MD_CLEAR)
 /* XSAVEOPT, XGETBV with ECX = 1; XSAVEC where it works, and XSAVES where VT-x lets guests have it
  */
 #define OFFER_D1_EAX (BIT(0) | BIT(2))

@@ -53,6 +53,8 @@ static uint64_t next_stack = STACKS_BASE;
 static uint64_t next_device = DEVICE_BASE;
 static const struct handoff_range *ranges;
 static uint64_t range_count;
+static hpa_t image_base;
+static uint64_t image_size;
 
 void *host_ptr(hpa_t at)
 {
@@ -142,6 +144,8 @@ static void collect_free_memory(const struct handoff *handoff)
     frames_init(&host_frames);
     ranges = (const void *)handoff->ranges;
     range_count = handoff->range_count;
+    image_base = hpa(handoff->hv_base);
+    image_size = handoff->hv_size;
     choose_low_pages();
     for (uint64_t i = 0; i < range_count; i++) {
         uint64_t bytes = ranges[i].pages * PAGE_SIZE;
@@ -210,15 +214,20 @@ void memory_init(const struct handoff *handoff)
         descriptors_set_stack(&this_processor()->descriptors, slot, memory_new_stack());
 }
 
-/* SDM 3A 4.6: the hypervisor has no user pages, so neither ever has to give way. */
+/* SDM 3A 4.6: the hypervisor has no user pages, so none of these ever has to give way. */
 void memory_protect(bool want_smep, bool want_smap)
 {
-    uint32_t features = cpuid(0, 0).eax >= 7 ? cpuid(7, 0).ebx : 0;
-    bool smep = want_smep && (features & CPUID7_EBX_SMEP);
-    bool smap = want_smap && (features & CPUID7_EBX_SMAP);
+    struct cpuid_regs features = {0};
 
-    write_cr4(read_cr4() | (smep ? CR4_SMEP : 0) | (smap ? CR4_SMAP : 0));
-    log_line("memory: W^X, NX, SMEP %s, SMAP %s", smep ? "on" : "off", smap ? "on" : "off");
+    if (cpuid(0, 0).eax >= 7)
+        features = cpuid(7, 0);
+    bool smep = want_smep && (features.ebx & CPUID7_EBX_SMEP);
+    bool smap = want_smap && (features.ebx & CPUID7_EBX_SMAP);
+    bool umip = (features.ecx & CPUID7_ECX_UMIP) != 0;
+
+    write_cr4(read_cr4() | (smep ? CR4_SMEP : 0) | (smap ? CR4_SMAP : 0) | (umip ? CR4_UMIP : 0));
+    log_line("memory: W^X, NX, SMEP %s, SMAP %s, UMIP %s", smep ? "on" : "off", smap ? "on" : "off",
+             umip ? "on" : "off");
 }
 
 uint64_t memory_new_stack(void)
@@ -235,6 +244,25 @@ uint64_t memory_new_stack(void)
     __atomic_store_n(&next_stack, top, __ATOMIC_RELEASE);
     lock_release(&map_lock);
     return top;
+}
+
+bool memory_stack(unsigned n, uint64_t *bottom, uint64_t *top)
+{
+    *bottom = STACKS_BASE + n * (PAGE_SIZE + STACK_SIZE) + PAGE_SIZE;
+    *top = *bottom + STACK_SIZE;
+    return *top <= __atomic_load_n(&next_stack, __ATOMIC_ACQUIRE);
+}
+
+const struct handoff_range *memory_ranges(uint64_t *count)
+{
+    *count = range_count;
+    return ranges;
+}
+
+hpa_t memory_image(uint64_t *size)
+{
+    *size = image_size;
+    return image_base;
 }
 
 void memory_map_identity(hpa_t frame)
@@ -275,6 +303,17 @@ bool memory_is_ram(uint64_t at, uint64_t len)
         uint64_t size = ranges[i].pages * PAGE_SIZE;
         if (is_ram(ranges[i].type) && at >= ranges[i].base && at - ranges[i].base < size &&
             len <= size - (at - ranges[i].base))
+            return true;
+    }
+    return false;
+}
+
+bool memory_has_free(uint64_t at, uint64_t len)
+{
+    for (uint64_t i = 0; i < range_count; i++) {
+        const struct handoff_range *r = &ranges[i];
+        if ((r->type == HANDOFF_FREE || r->type == HANDOFF_LOADER) &&
+            at < r->base + r->pages * PAGE_SIZE && r->base < at + len)
             return true;
     }
     return false;

@@ -24,12 +24,20 @@
  */
 void memory_init(const struct handoff *handoff);
 
-/* SMEP and SMAP for the hypervisor, where the processor has them. Says which are on. */
+/*
+ * SMEP, SMAP and UMIP for the hypervisor, where the processor has them. Says which are on. It has
+ * no user pages and runs nothing at CPL 3: they are for the day on which something that should not
+ * be one is taken for a page of ours.
+ */
 void memory_protect(bool want_smep, bool want_smap);
 
 /* A new stack of STACK_SIZE bytes above an unmapped page; returns its top. Panics without memory.
  */
 uint64_t memory_new_stack(void);
+
+/* Where the n-th of them lies, from its lowest byte to its top; the page below is unmapped. False
+ * if there are not so many. */
+bool memory_stack(unsigned n, uint64_t *bottom, uint64_t *top);
 
 /* Map a frame where its physical address is, too: executable and read-only. */
 void memory_map_identity(hpa_t frame);
@@ -47,6 +55,16 @@ void memory_enter(uint64_t cr4);
 
 /* Whether [at, at + len) lies on a stack of ours. */
 bool memory_is_stack(uint64_t at, uint64_t len);
+
+/* Whether a part of [at, at + len) was free or the loader's: it is the hypervisor's, or a guest's.
+ */
+bool memory_has_free(uint64_t at, uint64_t len);
+
+/* The firmware's memory map, for the self test. */
+const struct handoff_range *memory_ranges(uint64_t *count);
+
+/* The physical place of the image; *size gets its bytes. */
+hpa_t memory_image(uint64_t *size);
 
 /* Whether host-physical [at, at + len) is RAM that the direct map holds. */
 bool memory_is_ram(uint64_t at, uint64_t len);

@@ -7,6 +7,11 @@
 #ifndef ARCH_PROCESSOR_H
 #define ARCH_PROCESSOR_H
 
+#define PROCESSOR_GUARDS 0x10 /* struct processor, guards: vmentry.S looks at it by GS */
+
+#ifdef __ASSEMBLER__
+#include "arch/x86_64/descriptors.h" /* the selectors */
+#else
 #include "arch/x86_64/descriptors.h"
 #include "hv/arch.h"
 #include "hv/settings.h"
@@ -16,6 +21,8 @@
 #define PANIC_TEXT_MAX 256
 
 struct vcpu;
+struct vm;
+struct trap_expected;
 struct acpi_info;
 
 /* Only the processor itself writes it, but where a field says otherwise. */
@@ -23,8 +30,11 @@ struct processor {
     struct processor *self; /* first: GS base points here */
     unsigned index;
     uint32_t apic_id;
+    uint32_t guards;             /* against speculation, GUARD_* */
+    const struct vm *guarded_vm; /* that ran here last; for IBPB. Never followed */
     struct vcpu *current; /* the virtual processor that it runs; NULL: none. The scheduler's */
     struct descriptors descriptors;
+    struct trap_expected *expected; /* by a self test; NULL: an exception is a panic (trap.h) */
     uint64_t stack; /* its top; 0 for the boot processor, which is at home on another */
     /* VMX operation (vmx.c) */
     bool in_vmx;
@@ -35,6 +45,8 @@ struct processor {
     uint64_t stopped_rip;
     char panic_text[PANIC_TEXT_MAX]; /* "" if it was stopped by an NMI */
 };
+
+_Static_assert(offsetof(struct processor, guards) == PROCESSOR_GUARDS, "vmentry.S has this offset");
 
 /*
  * The processor that asks. Nothing ever moves from one processor to another in the middle of a
@@ -69,5 +81,7 @@ void processor_add(struct processor *p);
  * differs, is left out with a line that says so.
  */
 void processors_start(const struct acpi_info *acpi, unsigned limit, void (*main)(void));
+
+#endif
 
 #endif

@@ -15,4 +15,12 @@ void selftest_run(enum self_test test);
 bool selftest_processors(enum self_test test);
 void selftest_of_others(void);
 
+/* selftest_dma.c: whether a device that can be told to, QEMU's "edu", writes to memory. Needs no
+ * VT-x. */
+bool selftest_dma(void);
+
+/* selftest_protections.c: whether each access that the hypervisor's tables forbid faults on this
+ * processor, where it must and as it must. Says how many, or which does not. Needs no VT-x. */
+bool selftest_protections(void);
+
 #endif

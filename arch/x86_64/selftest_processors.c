@@ -2,6 +2,7 @@
 /*
  * self_test = processors: that each processor takes kicks and sleeps by its own timer, that no kick
  * is lost between a look and a sleep, and that what all share stands it when all use it at once.
+ * Each also tries what the hypervisor's own tables forbid (selftest_protections.c).
  * The boot processor asks, the others work. self_test = other_panics starts the same way.
  */
 #include "arch/x86_64/processor.h"
@@ -23,7 +24,7 @@
 #define LIMIT_MS      5000u
 #define PAUSES_MAX    61u /* between two questions: so that they find the other at every point */
 
-enum work { WORK_ANSWER, WORK_NAP, WORK_RING, WORK_SHARE, WORK_FAULT };
+enum work { WORK_ANSWER, WORK_NAP, WORK_RING, WORK_SHARE, WORK_TRESPASS, WORK_FAULT };
 
 static enum work work; /* what is asked of all; written while nobody works */
 static struct station {
@@ -127,6 +128,8 @@ static bool do_work(void)
         return pass_round();
     case WORK_SHARE:
         return share();
+    case WORK_TRESPASS:
+        return selftest_protections();
     case WORK_FAULT:
         return fault();
     }
@@ -231,6 +234,11 @@ static bool sharing_is_safe(void)
     return counter == COUNTS * processor_count() && free_before == host_frames.free_bytes;
 }
 
+static bool protections_hold(void)
+{
+    return all_do(WORK_TRESPASS, "protections");
+}
+
 /* The other one's panic must print though this one has the console, and does not give it up. */
 static bool other_panics(void)
 {
@@ -252,7 +260,8 @@ bool selftest_processors(enum self_test test)
 {
     if (test == SELF_TEST_OTHER_PANICS)
         return other_panics();
-    if (!kicks_arrive() || !naps_end() || !token_goes_round() || !sharing_is_safe())
+    if (!kicks_arrive() || !naps_end() || !token_goes_round() || !sharing_is_safe() ||
+        !protections_hold())
         return false;
     log_line("self test: %u processors, all well", processor_count());
     return true;

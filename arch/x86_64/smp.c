@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "arch/x86_64/cpu.h"
+#include "arch/x86_64/guards.h"
 #include "arch/x86_64/memory.h"
 #include "arch/x86_64/pmu.h"
 #include "arch/x86_64/processor.h"
@@ -133,6 +134,7 @@ static bool common_vmx;     /* whether it is in VMX operation */
 static bool take_over(struct why *why)
 {
     memory_enter(common_cr4);
+    guards_enter();
     return apic_enter(why) && (!common_vmx || (vmx_enter(why) && pmu_enter(why)));
 }
 

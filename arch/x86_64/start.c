@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "arch/x86_64/guards.h"
 #include "arch/x86_64/guest_cpu.h"
 #include "arch/x86_64/memory.h"
 #include "arch/x86_64/panic.h"
@@ -22,6 +23,7 @@
 #include "drivers/power.h"
 #include "drivers/screen.h"
 #include "drivers/uart.h"
+#include "drivers/vtd.h"
 #include "hv/arch.h"
 #include "hv/console.h"
 #include "hv/memory.h"
@@ -68,6 +70,11 @@ __attribute__((no_stack_protector)) static void set_canary(void)
     uint64_t seed = rdtsc() * 0x9e3779b97f4a7c15ull;
 
     __stack_chk_guard = (seed ^ seed >> 29) & ~0xffull;
+}
+
+void arch_poll_machine(void)
+{
+    vtd_report();
 }
 
 static const void *acpi_map_ram(void *context, uint64_t at, uint64_t len)
@@ -174,6 +181,14 @@ static bool wants(enum feature feature)
     return !(settings.without >> feature & 1);
 }
 
+static void block_devices(void)
+{
+    if (settings.dma_protection)
+        vtd_init(&acpi, memory_has_free);
+    else
+        log_line("dma: the settings let devices write to all memory");
+}
+
 static unsigned count_native(void)
 {
     unsigned count = 0;
@@ -251,7 +266,11 @@ static void main_on_own_stack(void)
     collect_modules();
     read_settings();
     memory_protect(wants(FEATURE_SMEP), wants(FEATURE_SMAP));
+    guards_init(settings.mitigations);
+    block_devices();
     apic_init(wants(FEATURE_X2APIC));
+    if (settings.self_test == SELF_TEST_DMA)
+        end(selftest_dma() ? STATUS_OK : STATUS_FAILED);
     if (self_test_needs_no_vmx(settings.self_test)) {
         processors_start(&acpi, PROCESSORS_ALL, selftest_of_others);
         end(selftest_processors(settings.self_test) ? STATUS_OK : STATUS_FAILED);

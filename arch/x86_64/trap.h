@@ -19,9 +19,21 @@ struct trap_frame {
     uint64_t rip, cs, rflags, rsp, ss;
 };
 
+/*
+ * An exception that a test provokes: struct processor's `expected` leads here. Instead of a panic
+ * the processor goes on at `rip` with stack pointer `rsp`, and finds here what came.
+ */
+struct trap_expected {
+    uint64_t rip, rsp;
+    bool came;
+    uint64_t vector, error_code;
+    uint64_t address; /* CR2: of a page fault */
+};
+
 extern const char trap_stubs[];
 
-/* Called by trap_stubs.S. Returns only for interrupts; an exception is our own mistake. */
+/* Called by trap_stubs.S. Returns for interrupts, and exceptions that are expected; any other is
+ * our own mistake. */
 void trap_handle(struct trap_frame *frame);
 
 /* trap_stubs.S: the one place where the hypervisor takes interrupts. Returns, with interrupts off,

@@ -6,6 +6,7 @@
 #include "arch/x86_64/vcpu.h"
 
 #include "arch/x86_64/exit.h"
+#include "arch/x86_64/guards.h"
 #include "arch/x86_64/guest_cpu.h"
 #include "arch/x86_64/pmu.h"
 #include "arch/x86_64/processor.h"
@@ -428,6 +429,7 @@ static void load(struct vcpu *vcpu)
     if (this_processor()->current == vcpu)
         return;
     unload();
+    guards_switch(vcpu);
     if (!vmcs_load(arch->vmcs))
         panic("VMPTRLD failed");
     context_load(&arch->context);
@@ -458,6 +460,15 @@ static void entry_failed(struct vcpu *vcpu)
     vcpu_unlock(vcpu);
 }
 
+static bool run(struct vcpu *vcpu)
+{
+    bool launched = vcpu->arch->launched;
+
+    if (this_processor()->guards & GUARDS_AROUND_GUEST)
+        return vmx_run_guarded(vcpu, launched);
+    return vmx_run(vcpu, launched);
+}
+
 bool arch_vcpu_run(struct vcpu *vcpu)
 {
     struct arch_vcpu *arch = vcpu->arch;
@@ -468,7 +479,7 @@ bool arch_vcpu_run(struct vcpu *vcpu)
     vcpu_unlock(vcpu);
     __atomic_fetch_or(&vcpu->attention, ATTEND_EVENTS, __ATOMIC_SEQ_CST);
     if (vmx_may_enter(vcpu)) {
-        if (!vmx_run(vcpu, arch->launched))
+        if (!run(vcpu))
             entry_failed(vcpu);
         arch->launched = true;
     }

@@ -212,6 +212,8 @@ void context_save(struct guest_context *context);
 
 /* vmentry.S: run until vmx_handle_exit says to leave (true), or VM entry fails (false). */
 bool vmx_run(struct vcpu *vcpu, bool launched);
+/* The same on a processor that has guards to keep around its guests (GUARDS_AROUND_GUEST). */
+bool vmx_run_guarded(struct vcpu *vcpu, bool launched);
 
 /* exit.c: called by vmentry.S after each exit. True: vmx_run is left; false: the guest goes on. */
 bool vmx_handle_exit(struct vcpu *vcpu);

@@ -7,7 +7,14 @@
  *
  * An exit arrives at vmx_exit with that stack and the guest's general registers. They are the whole state
  * that is switched here; see vcpu.h for the rest.
+ *
+ * All of it is there twice: plain, and with the guards that speculation.h decided on, which are tested one by
+ * one. vmx_run_guarded leads to exits that are guarded, too, so that a processor which needs no guard pays
+ * nothing.
  */
+#include "arch/x86_64/guards.h"
+#include "arch/x86_64/processor.h"
+
 #define HOST_RSP_FIELD 0x6c14           /* VMCS_HOST_RSP, SDM 3D B.4.4 */
 #define HOST_RIP_FIELD 0x6c16
 
@@ -46,11 +53,79 @@
         movq    RDI(%rdi), %rdi
         .endm
 
+        .macro  enter_guest instruction, guarded /* RDI: the vcpu */
+        .if     \guarded
+        testl   $GUARD_BUFFERS, %gs:PROCESSOR_GUARDS
+        .endif
+        load_guest
+        .if     \guarded
+        guard_buffers
+        .endif
+        \instruction
+        .endm
+
+#define MSR_SPEC_CTRL      0x48         /* SDM 4 table 2-2 */
+#define MSR_FLUSH_CMD      0x10b
+#define SPEC_CTRL_IBRS     1
+#define FLUSH_CMD_L1D      1
+#define RSB_ENTRIES        32           /* of the largest return stack buffer */
+#define RSB_CALLS_A_ROUND  2
+
+        .macro  write_msr msr, value    /* spoils RAX, RCX, RDX */
+        movl    $\msr, %ecx
+        movl    $\value, %eax
+        xorl    %edx, %edx
+        wrmsr
+        .endm
+
+        /* In the hypervisor, the guest's registers saved, before the first branch that is predicted. What is
+         * mispredicted here waits at the LFENCE. */
+        .macro  guard_exit
+        testl   $GUARD_IBRS_EXIT, %gs:PROCESSOR_GUARDS
+        jz      1f
+        write_msr MSR_SPEC_CTRL, SPEC_CTRL_IBRS
+1:      testl   $GUARD_RSB_FULL, %gs:PROCESSOR_GUARDS
+        jz      5f
+        movl    $(RSB_ENTRIES / RSB_CALLS_A_ROUND), %ecx
+2:      call    3f                      /* its entry leads to the trap behind it */
+        int3
+3:      call    4f
+        int3
+4:      decl    %ecx
+        jnz     2b
+        addq    $(8 * RSB_ENTRIES), %rsp
+5:      testl   $GUARD_RSB_ONE, %gs:PROCESSOR_GUARDS
+        jz      7f
+        call    6f
+        int3
+6:      addq    $8, %rsp
+7:      lfence
+        .endm
+
+        .macro  guard_entry             /* spoils RAX, RCX, RDX */
+        testl   $GUARD_IBRS_EXIT, %gs:PROCESSOR_GUARDS
+        jz      1f
+        write_msr MSR_SPEC_CTRL, 0
+1:
+        .endm
+
+        /* With the guest's registers, and ZF clear if it is wanted: loads leave it alone, and VM entry takes
+         * RFLAGS from the VMCS. VERW overwrites the buffers in its form with a memory operand only. */
+        .macro  guard_buffers
+        jz      1f
+        verw    guard_selector(%rip)
+1:
+        .endm
+
+        .section .rodata
+guard_selector:
+        .word   SELECTOR_DATA
+
         .section .text
-        /* bool vmx_run(struct vcpu *vcpu, bool launched) */
-        .globl  vmx_run
-        .type   vmx_run, @function
-vmx_run:
+        .macro  define_vmx_run name, exit, failed, guarded
+        .globl  \name
+        .type   \name, @function
+\name:
         pushq   %rbp
         movq    %rsp, %rbp
         pushq   %rbx
@@ -61,21 +136,27 @@ vmx_run:
         pushq   %rdi                    /* leaves RSP 16-byte aligned */
         movl    $HOST_RSP_FIELD, %eax
         vmwrite %rsp, %rax
-        leaq    vmx_exit(%rip), %rdx
+        leaq    \exit(%rip), %rdx
         movl    $HOST_RIP_FIELD, %eax
         vmwrite %rdx, %rax
+        .if     \guarded
+        testl   $GUARD_L1D, %gs:PROCESSOR_GUARDS
+        jz      1f
+        write_msr MSR_FLUSH_CMD, FLUSH_CMD_L1D
+1:      guard_entry
+        .endif
         testb   %sil, %sil
         jnz     1f
-        load_guest
-        vmlaunch
-        jmp     vmx_entry_failed
-1:      load_guest
-        vmresume
-        jmp     vmx_entry_failed
-        .size   vmx_run, . - vmx_run
+        enter_guest vmlaunch, \guarded
+        jmp     \failed
+1:      enter_guest vmresume, \guarded
+        jmp     \failed
+        .size   \name, . - \name
+        .endm
 
-        .type   vmx_exit, @function
-vmx_exit:
+        .macro  define_vmx_exit name, failed, leave, guarded
+        .type   \name, @function
+\name:
         pushq   %rdi
         movq    8(%rsp), %rdi
         movq    %rax, RAX(%rdi)
@@ -94,17 +175,22 @@ vmx_exit:
         movq    %r15, R15(%rdi)
         popq    RDI(%rdi)
         leaq    48(%rsp), %rbp          /* vmx_run's frame, for back traces */
+        .if     \guarded
+        guard_exit
+        .endif
         call    vmx_handle_exit
-        movq    (%rsp), %rdi
         testb   %al, %al                /* leave? */
-        jnz     vmx_leave
-        load_guest
-        vmresume
+        jnz     \leave
+        .if     \guarded
+        guard_entry
+        .endif
+        movq    (%rsp), %rdi
+        enter_guest vmresume, \guarded
         /* Falls through: only a failed entry comes here. */
-vmx_entry_failed:
+\failed:
         xorl    %eax, %eax
         jmp     1f
-vmx_leave:
+\leave:
         movl    $1, %eax
 1:      addq    $8, %rsp                /* vcpu */
         popq    %r15
@@ -114,6 +200,13 @@ vmx_leave:
         popq    %rbx
         popq    %rbp
         ret
-        .size   vmx_exit, . - vmx_exit
+        .size   \name, . - \name
+        .endm
+
+        /* bool vmx_run(struct vcpu *vcpu, bool launched), and the same with guards */
+        define_vmx_run vmx_run, vmx_exit, vmx_entry_failed, 0
+        define_vmx_exit vmx_exit, vmx_entry_failed, vmx_leave_guest, 0
+        define_vmx_run vmx_run_guarded, vmx_exit_guarded, vmx_entry_failed_guarded, 1
+        define_vmx_exit vmx_exit_guarded, vmx_entry_failed_guarded, vmx_leave_guest_guarded, 1
 
         .section .note.GNU-stack, "", @progbits

@@ -117,7 +117,7 @@ def _qemu_command(folder, image, machine_settings, kvm):
         "-drive", f"format=raw,file={image},snapshot=on",
         "-serial", str(m.serial) if m.terminal else f"file:{m.serial}",
         "-device", "isa-debug-exit,iobase=0xf4,iosize=4", "-display", "none", "-net", "none",
-        "-no-reboot",
+        "-no-reboot", *(word for device in m.devices for word in ("-device", device)),
     ]
 
 
@@ -130,6 +130,7 @@ class Settings:
     cpu_model: str  # None: the machine's usual one
     memory: int  # MiB
     processors: int
+    devices: list  # further ones of QEMU's, as for its -device
     bochs_debug: str  # devices whose debug messages bochs.log is to have: "serial=report"
 
 
@@ -236,13 +237,13 @@ class Run:
     """
 
     def __init__(self, machine, image, folder, limit_seconds, cpu_model=None, memory=MEMORY_MIB, processors=1,
-                 interactive=False, bochs_debug=""):
+                 interactive=False, bochs_debug="", devices=()):
         self.timed_out = False
         self.status = None
         self._limit = limit_seconds
         folder = pathlib.Path(folder)
         self._console = Terminal() if interactive else Console(folder)
-        settings = Settings(self._console.path, interactive, cpu_model, memory, processors, bochs_debug)
+        settings = Settings(self._console.path, interactive, cpu_model, memory, processors, list(devices), bochs_debug)
         if machine == "bochs":
             command = _bochs_command(folder, image, settings)
         else:

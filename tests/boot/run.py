@@ -74,7 +74,7 @@ def boot(scenario):
         hypervisor = scenario.hypervisor(pathlib.Path(folder)) if scenario.hypervisor else None
         disk = image.make(folder, settings, files, hypervisor)
         run = machine.Run(scenario.machine, disk, folder, scenario.limit, scenario.cpu_model, scenario.memory,
-                          scenario.processors, interactive=bool(scenario.answers))
+                          scenario.processors, interactive=bool(scenario.answers), devices=scenario.devices)
         typist = Typist(scenario.answers, run.send)
         for raw in run.lines():
             seen.lines.append(console.parse(raw))

@@ -34,6 +34,7 @@ class Scenario:
     processors: int = 1
     limit: float = 240  # seconds
     answers: typing.Sequence = ()  # (what is awaited, what is then typed), bytes, in their order; none: no input
+    devices: typing.Sequence = ()  # further ones, for QEMU
     stop: typing.Any = None  # bytes in a line that end the machine: what follows does not matter
 
 
@@ -293,13 +294,14 @@ def ends_vms():
         ("mbaout", [("image", "mbinfo.bin"), ("args", "shutdown"), ("memory", "5G")]),
         ("small", [("image", "ends.elf"), ("memory", "4M")]),
         ("modes", [("image", "modes.elf"), ("ept_page", "4k")]),
+        *((f"remains-{n}", [("image", "remains.elf"), ("memory", "16M"), ("on_reset", "restart")]) for n in (1, 2)),
     ]
 
 
 def ends_files(folder):
     (folder / "hello.txt").write_text("Hello from a module\n")
     return [GUESTS / n for n in ("triple.elf", "nowhere.elf", "loop.elf", "ends.elf", "touch.elf", "mbinfo.elf",
-                                 "mbinfo.bin", "modes.elf")] + [folder / "hello.txt"]
+                                 "mbinfo.bin", "modes.elf", "remains.elf")] + [folder / "hello.txt"]
 
 
 def all_bytes():
@@ -336,6 +338,10 @@ def check_ends(seen):
         ends_as(seen, "modes", "exit", 1),
         expect("32-bit and PAE paging, on and off", seen.guest_bytes("modes").count(b" ok\n") == 6,
                f"it says {seen.guest_bytes('modes')!r}"),
+        *(expect(f"remains-{n} finds nothing of others, nor of itself after a reset",
+                 [r["status"] for r in seen.records("vm") if r["name"] == f"remains-{n}"] == [0, 1] and
+                 b"nothing remains" in seen.guest_bytes(f"remains-{n}"),
+                 f"it says {seen.guest_bytes(f'remains-{n}')!r}") for n in (1, 2)),
         has(seen, "code at rip:"),
     ]
 
@@ -462,9 +468,10 @@ FALL_BACKS = "vpid preemption_timer unrestricted_guest 1g_pages 2m_pages monitor
 
 
 def check_fall_backs(seen):
-    """Beside the rest: the local APIC's timer stands in for the preemption timer."""
+    """Beside the rest: the local APIC's timer stands in for the preemption timer, and the guards around guests are on."""
     results = check_older(*(f"settings: without {f}" for f in FALL_BACKS.split()), "SMEP off, SMAP off", "apic: xAPIC",
-                          "EPT pages up to 4k", unrestricted=False)(seen)
+                          "EPT pages up to 4k", "guards of processor 0: return stack filled, one call at each exit, VERW",
+                          unrestricted=False)(seen)
     stats = next((s for s in seen.records("stats") if s["vm"] == "checks"), {"exits_by": {}})
     results += no_counters(seen, "not used: the settings do without")
     interrupts = stats["exits_by"].get("external_interrupt", 0)
@@ -499,6 +506,14 @@ def processors_settings(at_end, more=""):
     return f"[twofold]\nat_end = {at_end}\nself_test = processors\n{more}[ends]\nimage = ends.elf\n"
 
 
+def trespasses(seen, processor, count):
+    """All that the hypervisor's tables forbid was tried: six accesses at each stack's guard page, among others."""
+    found = re.search(rf"self test: processor {processor} has tried (\d+) accesses that are forbidden", seen.text())
+    least = 6 * (5 + 4 * (count - 1))  # each processor has four stacks, the first one its boot stack too
+    return expect(f"processor {processor} keeps to its page tables", found and int(found[1]) > least,
+                  f"it tries {found and found[1]}")
+
+
 def check_processors(count, status, *phrases):
     """All come, are woken by kicks and timers, and write whole lines; then the machine ends by itself."""
     def check(seen):
@@ -506,6 +521,7 @@ def check_processors(count, status, *phrases):
         wanted = sorted(f"processor {p} says line {n}" for p in range(count) for n in range(LINES))
         results = [ended(seen, 0), *(has(seen, p) for p in phrases), has(seen, f"{count} used"),
                    has(seen, f"self test: {count} processors, all well"),
+                   *(trespasses(seen, processor, count) for processor in range(count)),
                    expect("each line of each processor is whole", said == wanted, f"{len(said)} of {len(wanted)} are"),
                    expect("the machine is off", seen.status == status and not seen.timed_out, f"status {seen.status}")]
         if count > 1:
@@ -522,6 +538,16 @@ def check_other_panics(seen):
             expect("where the first one was", re.search(r"processor 0: at \w+ \w+\+0x", text), "is not told"),
             expect("where those were that slept", len(re.findall(r"processor [12]: at \w+ trap_wait\+0x", text)) == 2,
                    "is not told")]
+
+
+def check_dma(seen):
+    """QEMU's edu copies where it may, and nowhere else; what was blocked is told with its device."""
+    blocked = re.findall(r"^twofold: dma: blocked: device 0000:00:(\w\w)\.0, (read of|write to) 0x\w+", seen.text(), re.M)
+    return [ended(seen, 0), has(seen, "dma: 1 of 1 remapping units on"),
+            has(seen, "self test: a device reaches the memory that it may, and no other"),
+            expect("a read and two writes are told, of one device",
+                   sorted(way for _, way in blocked if _ == blocked[0][0]) == ["read of", "write to", "write to"],
+                   f"it tells {blocked}")]
 
 
 def processors(name, machine, count, status, at_end, *phrases, more="", **keys):
@@ -608,7 +634,7 @@ ALL = [
           cpu_model="corei5_lynnfield_750"),
     older("sandy-bridge", cpu_model="corei7_sandy_bridge_2600k"),
     Scenario("all-fall-backs", check_fall_backs, older_vms(), older_files, limit=300,
-             globals=f"without = {FALL_BACKS}"),
+             globals=f"without = {FALL_BACKS}\nmitigations = all"),
     *(Scenario(f"self-test-{n.replace('_', '-')}", check_self_test(n), [guest("ends")], guest_files("ends"),
                globals=f"self_test = {n}", limit=60) for n in SELF_TESTS),
     # QEMU's own emulation has xAPIC and no TSC deadline, and ACPI; Bochs has both, and no ACPI tables.
@@ -618,6 +644,8 @@ ALL = [
     processors("bochs-xapic", "bochs", 2, 0, "bochs", "apic: xAPIC", more="without = x2apic\n"),
     Scenario("self-test-other-panics", check_other_panics, [guest("ends")], guest_files("ends"), processors=4,
              globals="self_test = other_panics", limit=240),
+    Scenario("dma", check_dma, processors_settings("poweroff").replace("processors", "dma"), guest_files("ends"),
+             machine="qemu", memory=1024, limit=120, devices=["intel-iommu,intremap=off", "edu,dma_mask=0xffffffff"]),
     Scenario("monitor", check_monitor, monitor_vms(), guest_files("loop", "phases"), globals="run = together\n",
              answers=MONITOR_TALK, limit=400),
     Scenario("without-ept", check_without_ept, [guest("ends")], guest_files("ends"), globals="without = ept"),

@@ -18,6 +18,7 @@ enum {
     SPCR = 0xc00,
     RSDT = 0xe00,
     SSDT = 0x1000,
+    DMAR = 0x1200,
     LARGE_MADT = 0x2000,
 };
 
@@ -71,6 +72,26 @@ static void finish(uint32_t at)
 static const uint8_t aml[] = {0x5b, 0x80, '_',  'S',  '5',  '_',  0x01, 0x08, '\\', '_',  'S',
                               '5',  '_',  0x12, 0x08, 0x04, 0x0a, 0x05, 0x0a, 0x06, 0x00, 0x00};
 
+/* Two units; a region for a device behind a bridge and another one, and for an I/O APIC, which is
+ * none. */
+static void build_dmar(void)
+{
+    static const uint8_t scopes[] = {1, 10, 0,    0,    0, 5, 0x1c, 2, 0x00, 1, 3, 8,    0,
+                                     0, 1,  0xf0, 0x1f, 0, 2, 8,    0, 0,    0, 0, 0x14, 0};
+
+    table(DMAR, "DMAR", 48 + 16 + 24 + 24 + sizeof(scopes));
+    put(DMAR + 48, 0 | 16 << 16, 4);
+    put(DMAR + 56, 0xfed90000, 8);
+    put(DMAR + 64, 0 | 24 << 16 | 1ull << 32, 8); /* INCLUDE_PCI_ALL, with a scope */
+    put(DMAR + 70, 3, 2);
+    put(DMAR + 72, 0xfed91000, 8);
+    memcpy(memory + DMAR + 80, (uint8_t[]){3, 8, 0, 0, 1, 0xf0, 0x1f, 0}, 8);
+    put(DMAR + 88, 1 | (24 + sizeof(scopes)) << 16, 4);
+    put(DMAR + 96, 0x7b800000, 8);
+    put(DMAR + 104, 0x7fffffff, 8);
+    memcpy(memory + DMAR + 112, scopes, sizeof(scopes));
+}
+
 static void build(void)
 {
     memset(memory, 0, sizeof(memory));
@@ -83,7 +104,8 @@ static void build(void)
     sum(RSDP, 20, RSDP + 8);
     sum(RSDP, 36, RSDP + 32);
 
-    table(XSDT, "XSDT", 36 + 3 * 8);
+    table(XSDT, "XSDT", 36 + 4 * 8);
+    put(XSDT + 60, DMAR, 8);
     put(XSDT + 36, FADT, 8);
     put(XSDT + 44, MADT, 8);
     put(XSDT + 52, SPCR, 8);
@@ -112,6 +134,7 @@ static void build(void)
     put(SPCR + 36, 0, 1);
     put(SPCR + 40, 1, 1);
     put(SPCR + 44, 0x2f8, 8);
+    build_dmar();
     for (uint32_t at = 0; at < MEMORY; at++) {
         if (lengths[at])
             finish(at);
@@ -233,6 +256,55 @@ static void s5_is_found_in_an_ssdt(void)
     CHECK(info.has_s5 && info.s5_type_a == 5 && info.s5_type_b == 6, "_S5");
 }
 
+static void dma_remapping_is_read(void)
+{
+    build();
+    read_tables();
+    CHECK(info.has_dmar && info.dma_unit_count == 2, "%u units", info.dma_unit_count);
+    CHECK(info.dma_unit[0].registers == 0xfed90000 && info.dma_unit[0].segment == 0, "the first");
+    CHECK(info.dma_unit[1].registers == 0xfed91000 && info.dma_unit[1].segment == 3, "the second");
+    CHECK(info.reserved_count == 2, "%u devices with reserved memory", info.reserved_count);
+    const struct acpi_reserved *r = info.reserved;
+    CHECK(r[0].base == 0x7b800000 && r[0].limit == 0x7fffffff && r[0].bus == 5, "region");
+    CHECK(r[0].path_length == 2 && r[0].path[0].device == 0x1c && r[0].path[0].function == 2 &&
+              r[0].path[1].device == 0 && r[0].path[1].function == 1,
+          "the way over a bridge");
+    CHECK(r[1].path_length == 1 && r[1].bus == 0 && r[1].path[0].device == 0x14, "the second one");
+}
+
+static void broken_dma_tables_are_left_out(void)
+{
+    static const struct {
+        uint32_t at;
+        uint64_t value;
+        unsigned bytes;
+        uint32_t units, reserved;
+        const char *what;
+    } changes[] = {
+        {DMAR + 50, 0, 2, 0, 0, "a structure of no length"},
+        {DMAR + 50, 0xffff, 2, 0, 0, "a structure beyond the table"},
+        {DMAR + 50, 8, 2, 0, 0, "a unit that is cut, and what is read from its middle on"},
+        {DMAR + 56, 0, 8, 1, 2, "a unit at 0"},
+        {DMAR + 56, 0xfed90010, 8, 1, 2, "a unit on no page"},
+        {DMAR + 96, 0x7b800010, 8, 2, 0, "a region that begins on no page"},
+        {DMAR + 104, 0x7ffff000, 8, 2, 0, "a region that ends on none"},
+        {DMAR + 104, 0xfff, 8, 2, 0, "a region that ends before it begins"},
+        {DMAR + 113, 0, 1, 2, 0, "a scope of no length"},
+        {DMAR + 113, 6, 1, 2, 0, "a scope without a way"},
+        {DMAR + 123, 200, 1, 2, 1, "a scope beyond its structure"},
+    };
+
+    for (unsigned i = 0; i < sizeof(changes) / sizeof(changes[0]); i++) {
+        build();
+        put(changes[i].at, changes[i].value, changes[i].bytes);
+        finish(DMAR);
+        read_tables();
+        CHECK(info.dma_unit_count == changes[i].units && info.reserved_count == changes[i].reserved,
+              "%s: %u units, %u reserved", changes[i].what, info.dma_unit_count,
+              info.reserved_count);
+    }
+}
+
 static void more_processors_than_there_is_room_for_are_counted(void)
 {
     const uint32_t count = ACPI_PROCESSORS_MAX + 88;
@@ -289,10 +361,10 @@ static void mutated_tables_are_safe(void)
     unsigned valid = 0;
 
     for (unsigned n = 0; n < 20000; n++) {
-        static const uint32_t tables[] = {XSDT, FADT, DSDT, MADT, SPCR};
+        static const uint32_t tables[] = {XSDT, FADT, DSDT, MADT, SPCR, DMAR};
         build();
         for (unsigned flips = 0; flips < 3; flips++) {
-            uint32_t at = tables[test_random(&random) % 5];
+            uint32_t at = tables[test_random(&random) % 6];
             memory[at + test_random(&random) % lengths[at]] = (uint8_t)test_random(&random);
             finish(at);
         }
@@ -310,6 +382,8 @@ int main(void)
     RUN(a_uart_in_memory_is_described);
     RUN(s5_is_found_in_an_ssdt);
     RUN(more_processors_than_there_is_room_for_are_counted);
+    RUN(dma_remapping_is_read);
+    RUN(broken_dma_tables_are_left_out);
     RUN(broken_tables_are_left_out);
     RUN(mutated_tables_are_safe);
     return test_status();
