@@ -139,7 +139,7 @@ static void collect_free_memory(const struct handoff *handoff)
 {
     uint64_t unused = 0;
 
-    frames_init(&host_frames);
+    frames_init(&host_frames, host_ptr);
     ranges = (const void *)handoff->ranges;
     range_count = handoff->range_count;
     choose_low_pages();
