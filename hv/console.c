@@ -7,6 +7,7 @@
 
 #include "hv/arch.h"
 #include "hv/lock.h"
+#include "hv/watchdog.h"
 
 #define LINE_MAX 512
 #define NOBODY   (~0u)
@@ -104,6 +105,7 @@ void console_seize(void)
 void console_write(const char *text, size_t len)
 {
     console_begin();
+    watchdog_beat(); /* a long report at a slow UART */
     for (unsigned i = 0; i < sink_count; i++)
         sinks[i](text, len);
     console_end();

@@ -5,15 +5,54 @@
 #include <string.h>
 
 #include "hv/arch.h"
+#include "hv/settings.h"
 
 /* Freed pages are filled with this, so that a use after free shows. */
 #define FREED_JUNK 0xdb
 
 struct frames host_frames;
 
+static struct account *accounts[PROCESSORS_MAX]; /* by processor, whose own it is */
+
+struct account *memory_account(struct account *account)
+{
+    struct account *before = accounts[processor_index()];
+
+    accounts[processor_index()] = account;
+    return before;
+}
+
+static void count(int64_t bytes)
+{
+    struct account *a = accounts[processor_index()];
+
+    if (!a)
+        return;
+    int64_t now = __atomic_add_fetch(&a->bytes, bytes, __ATOMIC_RELAXED);
+    int64_t most = __atomic_load_n(&a->most, __ATOMIC_RELAXED);
+    while (now > most && !__atomic_compare_exchange_n(&a->most, &most, now, false, __ATOMIC_RELAXED,
+                                                      __ATOMIC_RELAXED))
+        ;
+}
+
+hpa_t host_run_alloc(uint64_t size, uint64_t align)
+{
+    hpa_t run = frames_alloc(&host_frames, size, align);
+
+    if (!hpa_is_none(run))
+        count((int64_t)align_up(size, PAGE_SIZE));
+    return run;
+}
+
+void host_run_free(hpa_t run, uint64_t size)
+{
+    frames_free(&host_frames, run, size);
+    count(-(int64_t)align_up(size, PAGE_SIZE));
+}
+
 void *host_pages_alloc(size_t pages)
 {
-    hpa_t run = frames_alloc(&host_frames, pages * PAGE_SIZE, PAGE_SIZE);
+    hpa_t run = host_run_alloc(pages * PAGE_SIZE, PAGE_SIZE);
 
     if (hpa_is_none(run))
         return NULL;
@@ -22,10 +61,10 @@ void *host_pages_alloc(size_t pages)
     return at;
 }
 
-void host_pages_free(void *pages, size_t count)
+void host_pages_free(void *at, size_t pages)
 {
-    memset(pages, FREED_JUNK, count * PAGE_SIZE);
-    frames_free(&host_frames, host_hpa(pages), count * PAGE_SIZE);
+    memset(at, FREED_JUNK, pages * PAGE_SIZE);
+    host_run_free(host_hpa(at), pages * PAGE_SIZE);
 }
 
 hpa_t host_page_alloc(void)

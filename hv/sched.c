@@ -4,7 +4,9 @@
 
 #include "hv/arch.h"
 #include "hv/lock.h"
+#include "hv/memory.h"
 #include "hv/vm.h"
+#include "hv/watchdog.h"
 
 #define SLICES_PER_SECOND 200u /* 5 ms: some hundred times what a change costs */
 #define LOOKS_PER_SECOND  100u
@@ -165,7 +167,9 @@ static void run(struct queue *q, struct vcpu *vcpu, uint64_t now, uint64_t slice
     vcpu->slice_end = slice_end;
     vcpu->began = now;
     q->running = vcpu;
+    memory_account(vcpu->vm->account);
     bool left = arch_vcpu_run(vcpu);
+    memory_account(NULL);
     q->running = NULL;
     uint64_t after = time_now();
     vcpu->ran += after - now;
@@ -183,6 +187,8 @@ void sched_run(bool (*manage)(void))
         uint64_t wake;
         bool others;
 
+        watchdog_beat();
+        watchdog_look();
         if (manage && !manage())
             return;
         lock_take(&q->lock);
@@ -193,7 +199,8 @@ void sched_run(bool (*manage)(void))
             uint64_t slice_end = others ? now + slice() : NEVER;
             run(q, next, now, min_u64(slice_end, wake));
         } else {
-            processor_idle(manage ? min_u64(wake, now + period) : wake);
+            uint64_t most = manage ? period : watchdog_period();
+            processor_idle(min_u64(wake, most < NEVER - now ? now + most : NEVER));
         }
     }
 }

@@ -30,6 +30,10 @@
 #define TRACE_DEFAULT       1024u
 #define TRACE_MAX           1048576u
 
+#define WATCHDOG_DEFAULT_S 20u
+#define WATCHDOG_MAX_S     3600u
+#define REPEAT_MAX         1000000u
+
 #define KEYS_MAX 64 /* in a section */
 
 #define LETTERS_AND_DIGITS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
@@ -47,7 +51,7 @@ struct parser {
     /* Of this section: the line in which row n of its table of keys was last seen; 0: not yet. */
     unsigned key_line[KEYS_MAX];
     /* Of the whole file, likewise; 0: at its default. */
-    unsigned run_line, processors_line;
+    unsigned run_line, processors_line, side_by_side_line;
 };
 
 /* Reads a key's value into the settings. On failure it has said why. */
@@ -480,6 +484,38 @@ static bool read_processors(struct parser *p, const char *value)
     return true;
 }
 
+static bool read_side_by_side(struct parser *p, const char *value)
+{
+    uint64_t count = 0;
+
+    if (!read_count(p, "side_by_side", value, 1, VMS_MAX, &count))
+        return false;
+    p->out->side_by_side = (uint32_t)count;
+    p->side_by_side_line = p->line;
+    return true;
+}
+
+static bool read_repeat(struct parser *p, const char *value)
+{
+    uint64_t count = 0;
+
+    if (!read_count(p, "repeat", value, 0, REPEAT_MAX, &count))
+        return false;
+    p->out->repeat = (uint32_t)count;
+    return true;
+}
+
+static bool read_watchdog(struct parser *p, const char *value)
+{
+    uint64_t seconds;
+    const char *rest;
+
+    if (!read_number(value, &seconds, &rest) || strcmp(rest, "s") != 0 || seconds > WATCHDOG_MAX_S)
+        return fail(p, "watchdog = %s: must be 0s to %us", value, WATCHDOG_MAX_S);
+    p->out->watchdog_s = (unsigned)seconds;
+    return true;
+}
+
 static bool read_pin(struct parser *p, const char *value)
 {
     struct vm_settings *vm = p->vm;
@@ -549,9 +585,14 @@ static bool read_plain(struct parser *p, const struct key *key, const char *valu
 /* --- keys ------------------------------------------------------------------------------------- */
 
 static const struct key global_keys[] = {
-    {"at_end", read_at_end, false, 0, 0, 0},         {"without", read_without, false, 0, 0, 0},
-    {"self_test", read_self_test, false, 0, 0, 0},   {"run", read_run, false, 0, 0, 0},
+    {"at_end", read_at_end, false, 0, 0, 0},
+    {"without", read_without, false, 0, 0, 0},
+    {"self_test", read_self_test, false, 0, 0, 0},
+    {"run", read_run, false, 0, 0, 0},
     {"processors", read_processors, false, 0, 0, 0},
+    {"side_by_side", read_side_by_side, false, 0, 0, 0},
+    {"repeat", read_repeat, false, 0, 0, 0},
+    {"watchdog", read_watchdog, false, 0, 0, 0},
 };
 
 /* The row of a plain number, which needs no reader of its own. */
@@ -684,9 +725,17 @@ static bool check_vm_with_globals(struct parser *p, const struct vm_settings *vm
     return true;
 }
 
+static bool check_globals(struct parser *p)
+{
+    if (p->out->side_by_side && p->out->run != RUN_TOGETHER)
+        return fail_at(p, p->side_by_side_line, "side_by_side = %u needs run = together",
+                       p->out->side_by_side);
+    return true;
+}
+
 static bool end_file(struct parser *p)
 {
-    if (!end_section(p))
+    if (!end_section(p) || !check_globals(p))
         return false;
     if (p->out->vm_count == 0)
         return fail_at(p, p->line ? p->line : 1,
@@ -813,6 +862,9 @@ bool settings_parse(const char *text, size_t len, const struct module_list *modu
     out->self_test = SELF_TEST_NONE;
     out->run = RUN_IN_TURN;
     out->processors = 0;
+    out->side_by_side = 0;
+    out->repeat = 1;
+    out->watchdog_s = WATCHDOG_DEFAULT_S;
     out->vm_count = 0;
     if (len >= 3 && memcmp(text, utf8_mark, 3) == 0) {
         text += 3;

@@ -8,6 +8,9 @@
  *   without = vpid 1g_pages   optional processor features to do without (see `enum feature`)
  *   run = in_turn             VMs one after another, or all at once: in_turn | together
  *   processors = 4            use at most so many of the machine's; default: all
+ *   side_by_side = 2          with run = together: at most so many VMs at a time; default: all
+ *   repeat = 1                run all VMs so many times; 0: until a person says `finish`
+ *   watchdog = 20s            a processor that gets nowhere for so long is stuck; 0s: no watchdog
  *
  *   [NAME]                    one VM each, run in the order of the file
  *   image = touch.elf         a module; required
@@ -164,7 +167,10 @@ struct settings {
     uint64_t without; /* bit n: enum feature n */
     enum self_test self_test;
     enum run_order run;
-    unsigned processors; /* at most; 0: all */
+    unsigned processors;   /* at most; 0: all */
+    uint32_t side_by_side; /* VMs at a time with RUN_TOGETHER; 0: all */
+    uint32_t repeat;       /* 0: for ever */
+    unsigned watchdog_s;   /* seconds; 0: none */
     struct vm_settings vm[VMS_MAX];
     unsigned vm_count;
 };

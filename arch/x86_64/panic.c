@@ -40,21 +40,22 @@ void panic_set_end(enum at_end how)
 
 /* --- the other processors --------------------------------------------------------------------- */
 
-__attribute__((noreturn)) static void stop(uint64_t rip)
+__attribute__((noreturn)) static void stop(uint64_t rip, uint64_t rbp)
 {
     struct processor *self = this_processor();
 
     self->stopped_rip = rip;
+    self->stopped_rbp = rbp;
     __atomic_store_n(&self->stopped, true, __ATOMIC_RELEASE);
     cpu_halt_forever();
 }
 
-void panic_stop_if_asked(uint64_t rip)
+void panic_stop_if_asked(uint64_t rip, uint64_t rbp)
 {
     unsigned who = __atomic_load_n(&panicking, __ATOMIC_ACQUIRE);
 
     if (who != NOBODY && who != processor_index())
-        stop(rip);
+        stop(rip, rbp);
 }
 
 static bool has_stopped(const struct processor *p)
@@ -94,6 +95,8 @@ static void print_other(const struct processor *p)
     if (p->panic_text[0])
         console_printf(", panics too: %s", p->panic_text);
     console_printf("\n");
+    if (p->stopped_rbp != 0 && p->stopped_rip != (uint64_t)trap_wait_halt) /* it slept */
+        backtrace_print(p->stopped_rip, p->stopped_rbp, false);
 }
 
 static void print_others(void)
@@ -120,7 +123,7 @@ __attribute__((format(printf, 2, 0))) static void begin(uint64_t rip, const char
         power_end(at_end, false);
     vsnprintf(self->panic_text, sizeof(self->panic_text), format, args);
     if (who != NOBODY)
-        stop(rip);
+        stop(rip, 0);
     stop_others();
     console_seize();
     console_printf("\ntwofold: PANIC: %s\n", self->panic_text);

@@ -28,6 +28,7 @@
 #include "hv/sched.h"
 #include "hv/settings.h"
 #include "hv/vm.h"
+#include "hv/watchdog.h"
 
 #define HYPERVISOR_FILE "twofold.elf"
 #define MODULES_MAX     128
@@ -237,6 +238,17 @@ static void log_machine(void)
     log_acpi();
 }
 
+static void log_watchdog(void)
+{
+    if (settings.watchdog_s == 0)
+        log_line("watchdog: off");
+    else if (processor_count() == 1)
+        log_line("watchdog: off, there is no second processor");
+    else
+        log_line("watchdog: on, a processor that gets nowhere for %u s is stuck",
+                 settings.watchdog_s);
+}
+
 /* The processors but the first manage nothing. */
 static void main_of_others(void)
 {
@@ -257,7 +269,9 @@ static void main_on_own_stack(void)
     }
     switch_vmx_on();
     pmu_start(wants(FEATURE_PMU));
+    watchdog_init(settings.watchdog_s);
     processors_start(&acpi, settings.processors, main_of_others);
+    log_watchdog();
     selftest_run(settings.self_test);
     bool all_well = vm_run_all(&settings, &modules);
     bench_print_table();
