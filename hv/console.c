@@ -34,6 +34,11 @@ void console_add_sink(console_sink *sink)
     sinks[sink_count++] = sink;
 }
 
+bool console_is_open(void)
+{
+    return sink_count > 0;
+}
+
 static console_source *key_source;
 
 void console_set_source(console_source *source)

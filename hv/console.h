@@ -25,6 +25,7 @@ typedef void console_sink(const char *text, size_t len);
 /* At most CONSOLE_SINKS_MAX; further ones are refused by a panic. */
 #define CONSOLE_SINKS_MAX 4
 void console_add_sink(console_sink *sink);
+bool console_is_open(void); /* it has a sink */
 
 /* Where keys come from: the next byte, or -1. One source; without it console_read gives -1. */
 typedef int console_source(void);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "hv/arch.h"
+#include "hv/faults.h"
 #include "hv/settings.h"
 
 /* Freed pages are filled with this, so that a use after free shows. */
@@ -37,7 +38,7 @@ static void count(int64_t bytes)
 
 hpa_t host_run_alloc(uint64_t size, uint64_t align)
 {
-    hpa_t run = frames_alloc(&host_frames, size, align);
+    hpa_t run = fault_alloc(size) ? HPA_NONE : frames_alloc(&host_frames, size, align);
 
     if (!hpa_is_none(run))
         count((int64_t)align_up(size, PAGE_SIZE));

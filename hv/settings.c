@@ -51,7 +51,7 @@ struct parser {
     /* Of this section: the line in which row n of its table of keys was last seen; 0: not yet. */
     unsigned key_line[KEYS_MAX];
     /* Of the whole file, likewise; 0: at its default. */
-    unsigned run_line, processors_line, side_by_side_line;
+    unsigned run_line, processors_line, side_by_side_line, fail_line;
 };
 
 /* Reads a key's value into the settings. On failure it has said why. */
@@ -571,6 +571,87 @@ static bool read_time_limit(struct parser *p, const char *value)
     return true;
 }
 
+/* N of a word PREFIX:N; 0 if it is none. */
+static unsigned fault_number(const char *word, const char *prefix, unsigned most)
+{
+    size_t length = strlen(prefix);
+    uint64_t number;
+
+    if (strncmp(word, prefix, length) != 0 || !is_count(word + length, 1, most, &number))
+        return 0;
+    return (unsigned)number;
+}
+
+static bool read_fault_cpu(struct fault_plan *plan, const char *word)
+{
+    static const char *const prefixes[FAULT_CPU_KINDS] = {
+        [FAULT_CPU_ABSENT] = "cpu:",
+        [FAULT_CPU_HANGS] = "cpu-hangs:",
+        [FAULT_CPU_STOPS] = "cpu-stops:",
+        [FAULT_CPU_DIFFERS] = "cpu-differs:",
+    };
+
+    for (unsigned kind = 0; kind < FAULT_CPU_KINDS; kind++) {
+        unsigned number = fault_number(word, prefixes[kind], 63);
+        if (number > 0) {
+            plan->cpu[kind] |= 1ull << number;
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool read_fault_capability(struct fault_plan *plan, const char *word)
+{
+    static const char prefix[] = "capability:";
+    const char *name = word + sizeof(prefix) - 1;
+
+    if (strncmp(word, prefix, sizeof(prefix) - 1) != 0 || *name == '\0' ||
+        strlen(name) >= FAULT_NAME_MAX || plan->capabilities == FAULT_CAPABILITIES_MAX)
+        return false;
+    plan->each_capability |= strcmp(name, "each") == 0;
+    memcpy(plan->capability[plan->capabilities++], name, strlen(name) + 1);
+    return true;
+}
+
+static bool read_fault(struct parser *p, const char *word)
+{
+    struct fault_plan *plan = &p->out->fail;
+    unsigned alloc = fault_number(word, "alloc:", UINT32_MAX);
+
+    if (p->in_global) {
+        if (alloc > 0)
+            plan->alloc = alloc;
+        return alloc > 0 || read_fault_cpu(plan, word) || read_fault_capability(plan, word);
+    }
+    p->vm->fault.wanted = true;
+    if (alloc > 0)
+        p->vm->fault.alloc = alloc;
+    else if (strcmp(word, "stuck") == 0)
+        p->vm->fault.stuck = true;
+    else
+        return false;
+    return true;
+}
+
+static bool read_fail(struct parser *p, const char *value)
+{
+    char word[sizeof("capability:") + FAULT_NAME_MAX] = "";
+
+    if (!FAULTS_BUILT)
+        return fail(p, "fail = %s: this build injects no faults; one made with FAULTS=1 does",
+                    value);
+    if (!p->in_global)
+        p->fail_line = p->line;
+    while (*value) {
+        if (!copy_word(p, word, sizeof(word), &value, "a word of fail"))
+            return false;
+        if (!read_fault(p, word))
+            return fail(p, "fail = ... %s: there is no such fault here", word);
+    }
+    return true;
+}
+
 static bool read_plain(struct parser *p, const struct key *key, const char *value)
 {
     uint64_t count = 0;
@@ -593,6 +674,7 @@ static const struct key global_keys[] = {
     {"side_by_side", read_side_by_side, false, 0, 0, 0},
     {"repeat", read_repeat, false, 0, 0, 0},
     {"watchdog", read_watchdog, false, 0, 0, 0},
+    {"fail", read_fail, false, 0, 0, 0},
 };
 
 /* The row of a plain number, which needs no reader of its own. */
@@ -629,6 +711,7 @@ static const struct key vm_keys[] = {
     {"on_reset", read_on_reset, false, 0, 0, 0},
     {"keys", read_keys, false, 0, 0, 0},
     {"time_limit", read_time_limit, false, 0, 0, 0},
+    {"fail", read_fail, false, 0, 0, 0},
 };
 _Static_assert(ARRAY_SIZE(global_keys) <= KEYS_MAX && ARRAY_SIZE(vm_keys) <= KEYS_MAX,
                "key_line has a place for each");
@@ -716,6 +799,8 @@ static bool check_vm_with_globals(struct parser *p, const struct vm_settings *vm
         return fail_at(p, p->run_line,
                        "run = together: VM '%s' has paging = native, which needs in_turn",
                        vm->name);
+    if (vm->fault.wanted && out->run != RUN_IN_TURN)
+        return fail_at(p, p->fail_line, "fail of VM '%s' needs run = in_turn", vm->name);
     for (unsigned i = 0; i < vm->pin_count && out->processors; i++) {
         if (vm->pin[i] >= out->processors)
             return fail_at(p, p->processors_line,
@@ -865,6 +950,7 @@ bool settings_parse(const char *text, size_t len, const struct module_list *modu
     out->side_by_side = 0;
     out->repeat = 1;
     out->watchdog_s = WATCHDOG_DEFAULT_S;
+    out->fail = (struct fault_plan){0};
     out->vm_count = 0;
     if (len >= 3 && memcmp(text, utf8_mark, 3) == 0) {
         text += 3;

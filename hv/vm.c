@@ -9,6 +9,7 @@
 #include "hv/acpi_guest.h"
 #include "hv/arch.h"
 #include "hv/console.h"
+#include "hv/faults.h"
 #include "hv/guest_paging.h"
 #include "hv/memory.h"
 #include "hv/monitor.h"
@@ -261,6 +262,17 @@ static void print_memory(const struct vm_settings *settings, uint32_t lost_nodes
                    (long long)account->most, (unsigned long long)host_frames.free_bytes, vms.count);
 }
 
+/* What became of the faults that the VM was given. */
+static void print_fault(const struct vm_settings *settings)
+{
+    bool came;
+    uint32_t count = faults_allocations(&came);
+
+    if (settings->fault.wanted)
+        console_printf("@fault {\"vm\": \"%s\", \"allocations\": %u, \"failed\": %s}\n",
+                       settings->name, count, came ? "true" : "false");
+}
+
 /* When no VM is there. */
 static void print_round(void)
 {
@@ -328,6 +340,8 @@ static bool allocate_native_ram(struct vm *vm, struct why *why)
 {
     hpa_t from, to;
 
+    if (arch_native_gate() == 0)
+        return why_set(why, "paging = native: no memory for its call gate");
     if (!arch_native_area(&from, &to))
         return why_set(why,
                        "paging = native: the firmware uses the memory where images are linked");
@@ -595,6 +609,7 @@ static void refuse(const struct vm_settings *settings, const char *why)
     console_begin();
     log_line("%s: stopped: %s", settings->name, why);
     print_end_record(settings->name, VM_STOPPED, STATUS_NONE, why);
+    print_fault(settings);
     print_memory(settings, 0);
     console_end();
     vms.ended[settings - vms.settings->vm] = VM_STOPPED;
@@ -639,6 +654,8 @@ static void start(const struct vm_settings *settings)
 
     *account = (struct account){0};
     memory_account(account);
+    if (settings->fault.wanted)
+        faults_arm(settings->fault.alloc);
     begin(settings, account);
     memory_account(NULL);
 }
@@ -716,6 +733,7 @@ static void finish(struct vm *vm)
     vms.all_well &= ended_well(vm);
     uint32_t lost_nodes = vm->paging.cpt ? cpt_lost_nodes(vm->paging.cpt) : 0;
     destroy(vm);
+    print_fault(settings);
     print_memory(settings, lost_nodes);
 }
 

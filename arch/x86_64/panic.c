@@ -19,6 +19,7 @@
 #include "arch/x86_64/trap.h"
 #include "drivers/apic.h"
 #include "drivers/power.h"
+#include "drivers/uart.h"
 #include "hv/arch.h"
 #include "hv/console.h"
 #include "hv/vm.h"
@@ -107,6 +108,16 @@ static void print_others(void)
     }
 }
 
+/* Before the consoles are open nobody would hear it: the UART that nearly all machines have, by
+ * ports, needs nothing. */
+static void open_last_console(void)
+{
+    struct uart_config com1 = {.base = UART_COM1, .stride = 1, .width = 1};
+
+    if (!console_is_open() && uart_init(&com1))
+        console_add_sink(uart_write);
+}
+
 /* --- the story -------------------------------------------------------------------------------- */
 
 /* Say it once: a panic inside the panic only ends, and a second processor's only stops. */
@@ -126,6 +137,7 @@ __attribute__((format(printf, 2, 0))) static void begin(uint64_t rip, const char
         stop(rip, 0);
     stop_others();
     console_seize();
+    open_last_console();
     console_printf("\ntwofold: PANIC: %s\n", self->panic_text);
     console_printf("on processor %u, APIC id %u\n", self->index, self->apic_id);
 }
