@@ -27,6 +27,11 @@ endif
 BARE := -std=gnu11 -g -ffreestanding -fno-pic -fno-pie -mno-red-zone -mgeneral-regs-only \
         -fno-asynchronous-unwind-tables -fno-omit-frame-pointer -fno-common
 
+# FAULTS=1, with a BUILD of its own: what can fail does when the settings say so (hv/faults.h).
+ifdef FAULTS
+BARE += -DFAULTS
+endif
+
 include hv/libc.mk
 include boot/boot.mk
 include guest-tests/guests.mk
@@ -39,7 +44,7 @@ include tests/kvm/kvm.mk
 
 HV_CFLAGS  := $(BARE) $(WARNINGS) -O2 -mcmodel=kernel -fstack-protector-strong \
               -mstack-protector-guard=global -I. $(LIBC_CFLAGS)
-HV_SOURCES := $(wildcard hv/*.c hv/paging/*.c hv/dev/*.c arch/x86_64/*.c arch/x86_64/*.S drivers/*.c drivers/*.S)
+HV_SOURCES := $(filter-out $(if $(FAULTS),,hv/faults.c),$(wildcard hv/*.c hv/paging/*.c hv/dev/*.c arch/x86_64/*.c arch/x86_64/*.S drivers/*.c drivers/*.S))
 HV_OBJECTS := $(patsubst %,$(BUILD)/hv/%.o,$(basename $(HV_SOURCES)))
 
 $(BUILD)/hv/%.o: %.c $(LIBC_READY)
@@ -70,6 +75,7 @@ help:
 	@echo 'make test       the same set-up, then all tests; the last line counts them'
 	@echo 'make test-linux  Linux in every way of paging, on one and four processors; takes hours'
 	@echo 'make workloads  Linux programs in each way of paging, and a table of them (docs/linux.md)'
+	@echo 'make soak       an hour of VMs that come and go, watched for losses; MINUTES=N (docs/robustness.md)'
 	@echo 'make bench      the evaluation: all microbenchmarks, natively and in each way of paging, and its report'
 	@echo 'make bench-kvm  the same guests under Linux'\'' KVM on the same machine; takes long (docs/kvm.md)'
 	@echo 'make walksim    traces of programs through hv/paging and a model of translation caches (docs/walksim.md)'
@@ -116,6 +122,12 @@ test-linux: setup-test setup-linux
 	@$(MAKE) --no-print-directory all
 	@python3 tests/boot/run.py --long $(ONLY)
 
+# One long boot in which VMs come and go: SOAK_HOURS= or MINUTES=, 60 minutes by default.
+MINUTES ?= $(if $(SOAK_HOURS),$(shell echo $$(( $(SOAK_HOURS) * 60 ))),60)
+soak: setup-test setup-linux
+	@$(MAKE) --no-print-directory all
+	@scripts/soak --machine $(MACHINE) --minutes $(MINUTES) $(ARGS)
+
 check: setup-check
 	@scripts/check
 
@@ -138,4 +150,4 @@ $(BUILD)/twofold.ini: Makefile guest-tests/guests.mk
 clean:
 	rm -rf $(BUILD) $(OUT)
 
-.PHONY: all hypervisor boot guests help run bench report workloads test test-linux check image clean
+.PHONY: all hypervisor boot guests help run bench report workloads test test-linux soak check image clean

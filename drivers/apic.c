@@ -7,6 +7,7 @@
 #include "arch/x86_64/processor.h"
 #include "hv/arch.h"
 #include "hv/console.h"
+#include "hv/faults.h"
 
 /* Registers by their xAPIC offset; in x2APIC mode the MSR is 0x800 + offset / 16 (SDM 3A table
  * 11-6). */
@@ -92,7 +93,7 @@ static bool in_x2apic_mode(void)
 static void enable(bool want_x2apic)
 {
     uint64_t base = rdmsr(MSR_APIC_BASE);
-    bool has_x2apic = (cpuid(1, 0).ecx & CPUID1_ECX_X2APIC) != 0;
+    bool has_x2apic = (cpuid(1, 0).ecx & CPUID1_ECX_X2APIC) && !fault_capability("x2APIC");
 
     /* x2APIC is entered from enabled xAPIC, and cannot be left without a reset, SDM 3A 11.12.5. */
     wrmsr(MSR_APIC_BASE, base | APIC_BASE_ENABLE);
@@ -162,7 +163,8 @@ void apic_init(bool want_x2apic)
     mask_all();
     apic_write(APIC_SPURIOUS, SPURIOUS_ENABLE | VECTOR_SPURIOUS);
     calibrate_timer();
-    has_tsc_deadline = (cpuid(1, 0).ecx & CPUID1_ECX_TSC_DEADLINE) != 0;
+    has_tsc_deadline =
+        (cpuid(1, 0).ecx & CPUID1_ECX_TSC_DEADLINE) && !fault_capability("TSC deadline");
     this_processor()->apic_id = apic_id();
     log_line("apic: %s, id %u, timer %llu kHz%s", xapic ? "xAPIC" : "x2APIC", apic_id(),
              (unsigned long long)timer_hz / 1000, has_tsc_deadline ? ", TSC deadline" : "");

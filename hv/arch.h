@@ -27,7 +27,7 @@ hpa_t host_hpa(const void *in_direct_map);
  * unmapped. */
 void *host_map_device(hpa_t at, uint64_t size);
 
-/* Map a framebuffer, write-combining where the processor can. */
+/* Map a framebuffer, write-combining where the processor can; NULL without memory for tables. */
 void *host_map_framebuffer(hpa_t at, uint64_t size);
 
 /* The time-stamp counter, and its ticks a second (calibrated at start). */
@@ -103,8 +103,8 @@ uint64_t arch_random(void);
 
 /*
  * paging = native: the area of physical memory in which images may be linked, false where the
- * firmware left none; the address by which the guest calls what is a hypercall in a VM; and running
- * `vm` to its end, outside VMX operation.
+ * firmware left none; the address by which the guest calls what is a hypercall in a VM, 0 if there
+ * was no memory for it; and running `vm` to its end, outside VMX operation.
  */
 bool arch_native_area(hpa_t *from, hpa_t *to);
 uint64_t arch_native_gate(void);

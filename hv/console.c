@@ -7,6 +7,7 @@
 
 #include "hv/arch.h"
 #include "hv/lock.h"
+#include "hv/watchdog.h"
 
 #define LINE_MAX 512
 #define NOBODY   (~0u)
@@ -31,6 +32,11 @@ void console_add_sink(console_sink *sink)
     if (sink_count == CONSOLE_SINKS_MAX)
         panic("console: more than %d sinks", CONSOLE_SINKS_MAX);
     sinks[sink_count++] = sink;
+}
+
+bool console_is_open(void)
+{
+    return sink_count > 0;
 }
 
 static struct {
@@ -133,6 +139,7 @@ void console_seize(void)
 void console_write(const char *text, size_t len)
 {
     console_begin();
+    watchdog_beat(); /* a long report at a slow UART */
     for (unsigned i = 0; i < sink_count; i++)
         sinks[i](text, len);
     console_end();

@@ -25,6 +25,7 @@ typedef void console_sink(const char *text, size_t len);
 /* At most CONSOLE_SINKS_MAX; further ones are refused by a panic. */
 #define CONSOLE_SINKS_MAX 4
 void console_add_sink(console_sink *sink);
+bool console_is_open(void); /* it has a sink */
 
 /*
  * A sink whose device is slow need not keep a processor waiting: while text is held it queues what

@@ -10,11 +10,21 @@
 
 #include "hv/arch.h"
 
-void frames_init(struct frames *frames)
+void frames_init(struct frames *frames, frames_reach *reach)
 {
     frames->lock = LOCK_FREE;
+    frames->reach = reach;
     frames->extent_count = 0;
+    frames->spilled = HPA_NONE;
     frames->free_bytes = 0;
+    frames->least_free = 0;
+}
+
+void frames_mark(struct frames *frames)
+{
+    lock_take(&frames->lock);
+    frames->least_free = frames->free_bytes;
+    lock_release(&frames->lock);
 }
 
 /* Index of the first extent that ends after `base`. */
@@ -51,12 +61,15 @@ static void remove(struct frames *frames, size_t index)
             (frames->extent_count - index) * sizeof(frames->extent[0]));
 }
 
-static bool give(struct frames *frames, uint64_t base, uint64_t size)
+enum given { GIVEN, OVERLAPS /* what is free already */, NO_ROOM /* in the table */ };
+
+/* Into the table; free_bytes is the caller's. */
+static enum given give(struct frames *frames, uint64_t base, uint64_t size)
 {
     size_t next = find(frames, base);
 
     if (next < frames->extent_count && frames->extent[next].base < base + size)
-        return false; /* overlaps what is free already */
+        return OVERLAPS;
 
     bool joins_next = next < frames->extent_count && frames->extent[next].base == base + size;
     bool joins_last =
@@ -71,11 +84,53 @@ static bool give(struct frames *frames, uint64_t base, uint64_t size)
         frames->extent[next].base = base;
         frames->extent[next].size += size;
     } else if (!insert(frames, next, base, size)) {
-        return false;
+        return NO_ROOM;
     }
-    frames->free_bytes += size;
-    return true;
+    return GIVEN;
 }
+
+/* --- runs that the table has no room for ------------------------------------------------------ */
+
+/* At the start of such a run. */
+struct spilled {
+    hpa_t next;
+    uint64_t size;
+};
+
+static void spill(struct frames *frames, uint64_t base, uint64_t size)
+{
+    struct spilled *run = frames->reach(hpa(base));
+
+    *run = (struct spilled){frames->spilled, size};
+    frames->spilled = hpa(base);
+}
+
+static hpa_t take_spilled_page(struct frames *frames)
+{
+    struct spilled *first = frames->reach(frames->spilled);
+    hpa_t page = hpa_add(frames->spilled, first->size - PAGE_SIZE);
+
+    first->size -= PAGE_SIZE;
+    if (first->size == 0)
+        frames->spilled = first->next;
+    return page;
+}
+
+/* Into the table with them while it has room. False when one of them is free already. */
+static bool take_in_spilled(struct frames *frames)
+{
+    enum given given = GIVEN;
+
+    while (given == GIVEN && !hpa_is_none(frames->spilled) &&
+           frames->extent_count < FRAMES_EXTENTS_MAX) {
+        struct spilled first = *(struct spilled *)frames->reach(frames->spilled);
+        given = give(frames, frames->spilled.v, first.size);
+        frames->spilled = first.next;
+    }
+    return given == GIVEN;
+}
+
+/* --- giving and taking ------------------------------------------------------------------------ */
 
 bool frames_add(struct frames *frames, hpa_t base, uint64_t size)
 {
@@ -85,7 +140,9 @@ bool frames_add(struct frames *frames, hpa_t base, uint64_t size)
     if (end <= start)
         return true;
     lock_take(&frames->lock);
-    bool given = give(frames, start, end - start);
+    bool given = give(frames, start, end - start) == GIVEN;
+    if (given)
+        frames->free_bytes += end - start;
     lock_release(&frames->lock);
     return given;
 }
@@ -163,8 +220,15 @@ static bool cut(struct frames *frames, const struct place *place, uint64_t size)
     } else {
         remove(frames, place->index);
     }
-    frames->free_bytes -= size;
     return true;
+}
+
+static hpa_t take(struct frames *frames, uint64_t size, uint64_t align)
+{
+    if (size == PAGE_SIZE && align == PAGE_SIZE && !hpa_is_none(frames->spilled))
+        return take_spilled_page(frames);
+    struct place place = find_place(frames, size, align);
+    return place.found && cut(frames, &place, size) ? hpa(place.base) : HPA_NONE;
 }
 
 hpa_t frames_alloc(struct frames *frames, uint64_t size, uint64_t align)
@@ -173,21 +237,31 @@ hpa_t frames_alloc(struct frames *frames, uint64_t size, uint64_t align)
     if (size == 0)
         return HPA_NONE;
     lock_take(&frames->lock);
-    struct place place = find_place(frames, size, align);
-    bool taken = place.found && cut(frames, &place, size);
+    hpa_t run = take(frames, size, align);
+    if (!hpa_is_none(run)) {
+        frames->free_bytes -= size;
+        frames->least_free = min_u64(frames->least_free, frames->free_bytes);
+    }
+    bool sound = take_in_spilled(frames);
     lock_release(&frames->lock);
-    return taken ? hpa(place.base) : HPA_NONE;
+    if (!sound)
+        panic("frames: a run was freed twice");
+    return run;
 }
 
 void frames_free(struct frames *frames, hpa_t base, uint64_t size)
 {
     size = align_up(size, PAGE_SIZE);
     lock_take(&frames->lock);
-    bool given = give(frames, base.v, size);
+    enum given given = give(frames, base.v, size);
+    if (given == NO_ROOM)
+        spill(frames, base.v, size);
+    frames->free_bytes += size;
+    bool sound = given != OVERLAPS && take_in_spilled(frames);
     lock_release(&frames->lock);
-    if (!given)
-        panic("frames: [0x%llx, +0x%llx) freed twice, or too many pieces",
-              (unsigned long long)base.v, (unsigned long long)size);
+    if (!sound)
+        panic("frames: [0x%llx, +0x%llx) freed twice", (unsigned long long)base.v,
+              (unsigned long long)size);
 }
 
 uint64_t frames_largest(struct frames *frames, uint64_t align)

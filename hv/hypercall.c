@@ -33,6 +33,8 @@ void hypercall(struct vcpu *vcpu)
 {
     uint64_t *gpr = vcpu->gpr;
 
+    while (FAULTS_BUILT && vcpu->vm->settings->fault.stuck)
+        processor_relax();
     switch (gpr[CALL_NUMBER]) {
     case TF_CALL_NULL:
         gpr[CALL_RESULT] = 0;

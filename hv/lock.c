@@ -3,6 +3,7 @@
 #include "hv/lock.h"
 
 #include "hv/arch.h"
+#include "hv/watchdog.h"
 
 /* Longer than any holder needs, the writer of a long report at a slow UART included. */
 #define STUCK_SECONDS 120u
@@ -19,6 +20,7 @@ void lock_wait(const struct lock *lock, uint32_t ticket)
         if (serving != last) {
             last = serving;
             since = time_now();
+            watchdog_beat();
         } else if (time_now() - since > STUCK_SECONDS * time_hz()) {
             panic("a lock is not released: taken twice, or by a processor that has stopped");
         }

@@ -5,21 +5,44 @@
 #include <string.h>
 
 #include "hv/arch.h"
+#include "hv/faults.h"
+#include "hv/settings.h"
 
 /* Freed memory is filled with this. */
 #define FREED_JUNK 0xdb
 
 struct frames host_frames;
 
-void *host_pages_alloc(size_t pages)
-{
-    hpa_t run = frames_alloc(&host_frames, pages * PAGE_SIZE, PAGE_SIZE);
+static struct account *accounts[PROCESSORS_MAX]; /* by processor, whose own it is */
 
-    if (hpa_is_none(run))
-        return NULL;
-    void *at = host_ptr(run);
-    memset(at, 0, pages * PAGE_SIZE);
-    return at;
+struct account *memory_account(struct account *account)
+{
+    struct account *before = accounts[processor_index()];
+
+    accounts[processor_index()] = account;
+    return before;
+}
+
+static void count(int64_t bytes)
+{
+    struct account *a = accounts[processor_index()];
+
+    if (!a)
+        return;
+    int64_t now = __atomic_add_fetch(&a->bytes, bytes, __ATOMIC_RELAXED);
+    int64_t most = __atomic_load_n(&a->most, __ATOMIC_RELAXED);
+    while (now > most && !__atomic_compare_exchange_n(&a->most, &most, now, false, __ATOMIC_RELAXED,
+                                                      __ATOMIC_RELAXED))
+        ;
+}
+
+hpa_t host_run_alloc(uint64_t size, uint64_t align)
+{
+    hpa_t run = fault_alloc(size) ? HPA_NONE : frames_alloc(&host_frames, size, align);
+
+    if (!hpa_is_none(run))
+        count((int64_t)align_up(size, PAGE_SIZE));
+    return run;
 }
 
 void host_wipe(void *at, uint64_t bytes)
@@ -31,11 +54,23 @@ void host_run_free(hpa_t run, uint64_t bytes)
 {
     host_wipe(host_ptr(run), bytes);
     frames_free(&host_frames, run, bytes);
+    count(-(int64_t)align_up(bytes, PAGE_SIZE));
 }
 
-void host_pages_free(void *pages, size_t count)
+void *host_pages_alloc(size_t pages)
 {
-    host_run_free(host_hpa(pages), count * PAGE_SIZE);
+    hpa_t run = host_run_alloc(pages * PAGE_SIZE, PAGE_SIZE);
+
+    if (hpa_is_none(run))
+        return NULL;
+    void *at = host_ptr(run);
+    memset(at, 0, pages * PAGE_SIZE);
+    return at;
+}
+
+void host_pages_free(void *at, size_t pages)
+{
+    host_run_free(host_hpa(at), pages * PAGE_SIZE);
 }
 
 hpa_t host_page_alloc(void)

@@ -444,6 +444,14 @@ static void run_help(struct monitor *m, const struct words *words)
     console_end();
 }
 
+static void run_finish(struct monitor *m, const struct words *words)
+{
+    (void)m;
+    (void)words;
+    vm_finish_all();
+    log_line("no VM starts any more");
+}
+
 static void run_quit(struct monitor *m, const struct words *words)
 {
     (void)words;
@@ -470,6 +478,8 @@ static const struct command commands[] = {
      run_paging},
     {"policy", "VM cost|threshold|static|shsp", "with paging compound", 2, 2, run_policy},
     {"set", "VM KEY NUMBER", "of the policy, as in the settings file", 3, 3, run_set},
+    {"finish", "", "no VM starts any more, nor again; when those that run have ended, all is over",
+     0, 0, run_finish},
     {"quit", "", "leave the command line", 0, 0, run_quit},
 };
 static const unsigned command_count = ARRAY_SIZE(commands);

@@ -151,6 +151,8 @@ bool ptab_init(struct ptab *ptab, const struct ptab_format *format,
 
 void ptab_destroy(struct ptab *ptab)
 {
+    if (hpa_is_none(ptab->root))
+        return;
     free_below(ptab, ptab->root.v | ptab->format->table, ptab->levels + 1);
     ptab->root = HPA_NONE;
 }

@@ -5,7 +5,9 @@
 #include "hv/arch.h"
 #include "hv/console.h"
 #include "hv/lock.h"
+#include "hv/memory.h"
 #include "hv/vm.h"
+#include "hv/watchdog.h"
 
 #define SLICES_PER_SECOND 200u /* 5 ms: some hundred times what a change costs */
 #define LOOKS_PER_SECOND  100u
@@ -167,7 +169,9 @@ static void run(struct queue *q, struct vcpu *vcpu, uint64_t now, uint64_t slice
     vcpu->slice_end = slice_end;
     vcpu->began = now;
     q->running = vcpu;
+    memory_account(vcpu->vm->account);
     bool left = arch_vcpu_run(vcpu);
+    memory_account(NULL);
     q->running = NULL;
     uint64_t after = time_now();
     vcpu->ran += after - now;
@@ -191,6 +195,8 @@ void sched_run(bool (*manage)(void))
         uint64_t wake;
         bool others;
 
+        watchdog_beat();
+        watchdog_look();
         if (manage && !manage())
             return;
         lock_take(&q->lock);
@@ -201,7 +207,9 @@ void sched_run(bool (*manage)(void))
             uint64_t slice_end = others ? now + slice() : NEVER;
             run(q, next, now, min_u64(slice_end, wake));
         } else {
-            processor_idle(manage ? min_u64(wake, sched_looks_again()) : wake);
+            uint64_t period = watchdog_period();
+            uint64_t look = period < NEVER - now ? now + period : NEVER;
+            processor_idle(min_u64(wake, manage ? sched_looks_again() : look));
         }
     }
 }

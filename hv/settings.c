@@ -30,6 +30,10 @@
 #define TRACE_DEFAULT       1024u
 #define TRACE_MAX           1048576u
 
+#define WATCHDOG_DEFAULT_S 20u
+#define WATCHDOG_MAX_S     3600u
+#define REPEAT_MAX         1000000u
+
 #define KEYS_MAX 64 /* in a section */
 
 #define LETTERS_AND_DIGITS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
@@ -47,7 +51,7 @@ struct parser {
     /* Of this section: the line in which row n of its table of keys was last seen; 0: not yet. */
     unsigned key_line[KEYS_MAX];
     /* Of the whole file, likewise; 0: at its default. */
-    unsigned run_line, processors_line;
+    unsigned run_line, processors_line, side_by_side_line, fail_line;
 };
 
 /* Reads a key's value into the settings. On failure it has said why. */
@@ -505,6 +509,38 @@ static bool read_processors(struct parser *p, const char *value)
     return true;
 }
 
+static bool read_side_by_side(struct parser *p, const char *value)
+{
+    uint64_t count = 0;
+
+    if (!read_count(p, "side_by_side", value, 1, VMS_MAX, &count))
+        return false;
+    p->out->side_by_side = (uint32_t)count;
+    p->side_by_side_line = p->line;
+    return true;
+}
+
+static bool read_repeat(struct parser *p, const char *value)
+{
+    uint64_t count = 0;
+
+    if (!read_count(p, "repeat", value, 0, REPEAT_MAX, &count))
+        return false;
+    p->out->repeat = (uint32_t)count;
+    return true;
+}
+
+static bool read_watchdog(struct parser *p, const char *value)
+{
+    uint64_t seconds;
+    const char *rest;
+
+    if (!read_number(value, &seconds, &rest) || strcmp(rest, "s") != 0 || seconds > WATCHDOG_MAX_S)
+        return fail(p, "watchdog = %s: must be 0s to %us", value, WATCHDOG_MAX_S);
+    p->out->watchdog_s = (unsigned)seconds;
+    return true;
+}
+
 static bool read_pin(struct parser *p, const char *value)
 {
     struct vm_settings *vm = p->vm;
@@ -560,6 +596,87 @@ static bool read_time_limit(struct parser *p, const char *value)
     return true;
 }
 
+/* N of a word PREFIX:N; 0 if it is none. */
+static unsigned fault_number(const char *word, const char *prefix, unsigned most)
+{
+    size_t length = strlen(prefix);
+    uint64_t number;
+
+    if (strncmp(word, prefix, length) != 0 || !is_count(word + length, 1, most, &number))
+        return 0;
+    return (unsigned)number;
+}
+
+static bool read_fault_cpu(struct fault_plan *plan, const char *word)
+{
+    static const char *const prefixes[FAULT_CPU_KINDS] = {
+        [FAULT_CPU_ABSENT] = "cpu:",
+        [FAULT_CPU_HANGS] = "cpu-hangs:",
+        [FAULT_CPU_STOPS] = "cpu-stops:",
+        [FAULT_CPU_DIFFERS] = "cpu-differs:",
+    };
+
+    for (unsigned kind = 0; kind < FAULT_CPU_KINDS; kind++) {
+        unsigned number = fault_number(word, prefixes[kind], 63);
+        if (number > 0) {
+            plan->cpu[kind] |= 1ull << number;
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool read_fault_capability(struct fault_plan *plan, const char *word)
+{
+    static const char prefix[] = "capability:";
+    const char *name = word + sizeof(prefix) - 1;
+
+    if (strncmp(word, prefix, sizeof(prefix) - 1) != 0 || *name == '\0' ||
+        strlen(name) >= FAULT_NAME_MAX || plan->capabilities == FAULT_CAPABILITIES_MAX)
+        return false;
+    plan->each_capability |= strcmp(name, "each") == 0;
+    memcpy(plan->capability[plan->capabilities++], name, strlen(name) + 1);
+    return true;
+}
+
+static bool read_fault(struct parser *p, const char *word)
+{
+    struct fault_plan *plan = &p->out->fail;
+    unsigned alloc = fault_number(word, "alloc:", UINT32_MAX);
+
+    if (p->in_global) {
+        if (alloc > 0)
+            plan->alloc = alloc;
+        return alloc > 0 || read_fault_cpu(plan, word) || read_fault_capability(plan, word);
+    }
+    p->vm->fault.wanted = true;
+    if (alloc > 0)
+        p->vm->fault.alloc = alloc;
+    else if (strcmp(word, "stuck") == 0)
+        p->vm->fault.stuck = true;
+    else
+        return false;
+    return true;
+}
+
+static bool read_fail(struct parser *p, const char *value)
+{
+    char word[sizeof("capability:") + FAULT_NAME_MAX] = "";
+
+    if (!FAULTS_BUILT)
+        return fail(p, "fail = %s: this build injects no faults; one made with FAULTS=1 does",
+                    value);
+    if (!p->in_global)
+        p->fail_line = p->line;
+    while (*value) {
+        if (!copy_word(p, word, sizeof(word), &value, "a word of fail"))
+            return false;
+        if (!read_fault(p, word))
+            return fail(p, "fail = ... %s: there is no such fault here", word);
+    }
+    return true;
+}
+
 static bool read_plain(struct parser *p, const struct key *key, const char *value)
 {
     uint64_t count = 0;
@@ -581,6 +698,10 @@ static const struct key global_keys[] = {
     {"processors", read_processors, false, 0, 0, 0},
     {"mitigations", read_mitigations, false, 0, 0, 0},
     {"dma_protection", read_dma_protection, false, 0, 0, 0},
+    {"side_by_side", read_side_by_side, false, 0, 0, 0},
+    {"repeat", read_repeat, false, 0, 0, 0},
+    {"watchdog", read_watchdog, false, 0, 0, 0},
+    {"fail", read_fail, false, 0, 0, 0},
 };
 
 /* The row of a plain number, which needs no reader of its own. */
@@ -617,6 +738,7 @@ static const struct key vm_keys[] = {
     {"on_reset", read_on_reset, false, 0, 0, 0},
     {"keys", read_keys, false, 0, 0, 0},
     {"time_limit", read_time_limit, false, 0, 0, 0},
+    {"fail", read_fail, false, 0, 0, 0},
 };
 _Static_assert(ARRAY_SIZE(global_keys) <= KEYS_MAX && ARRAY_SIZE(vm_keys) <= KEYS_MAX,
                "key_line has a place for each");
@@ -704,6 +826,8 @@ static bool check_vm_with_globals(struct parser *p, const struct vm_settings *vm
         return fail_at(p, p->run_line,
                        "run = together: VM '%s' has paging = native, which needs in_turn",
                        vm->name);
+    if (vm->fault.wanted && out->run != RUN_IN_TURN)
+        return fail_at(p, p->fail_line, "fail of VM '%s' needs run = in_turn", vm->name);
     for (unsigned i = 0; i < vm->pin_count && out->processors; i++) {
         if (vm->pin[i] >= out->processors)
             return fail_at(p, p->processors_line,
@@ -713,9 +837,17 @@ static bool check_vm_with_globals(struct parser *p, const struct vm_settings *vm
     return true;
 }
 
+static bool check_globals(struct parser *p)
+{
+    if (p->out->side_by_side && p->out->run != RUN_TOGETHER)
+        return fail_at(p, p->side_by_side_line, "side_by_side = %u needs run = together",
+                       p->out->side_by_side);
+    return true;
+}
+
 static bool end_file(struct parser *p)
 {
-    if (!end_section(p))
+    if (!end_section(p) || !check_globals(p))
         return false;
     if (p->out->vm_count == 0)
         return fail_at(p, p->line ? p->line : 1,
@@ -844,6 +976,10 @@ bool settings_parse(const char *text, size_t len, const struct module_list *modu
     out->processors = 0;
     out->mitigations = MITIGATIONS_AUTO;
     out->dma_protection = true;
+    out->side_by_side = 0;
+    out->repeat = 1;
+    out->watchdog_s = WATCHDOG_DEFAULT_S;
+    out->fail = (struct fault_plan){0};
     out->vm_count = 0;
     if (len >= 3 && memcmp(text, utf8_mark, 3) == 0) {
         text += 3;

@@ -11,6 +11,10 @@
  *   mitigations = auto        guards against speculation between VMs: auto | off | all (to test
  *                             them: also those that the processor does not need)
  *   dma_protection = auto     DMA remapping, so that no device writes to memory: auto | off
+ *   side_by_side = 2          with run = together: at most so many VMs at a time; default: all
+ *   repeat = 1                run all VMs so many times; 0: until a person says `finish`
+ *   fail = alloc:N            in builds with FAULTS=1 alone: docs/robustness.md has the words
+ *   watchdog = 20s            a processor that gets nowhere for so long is stuck; 0s: no watchdog
  *
  *   [NAME]                    one VM each, run in the order of the file
  *   image = touch.elf         a module; required
@@ -32,6 +36,7 @@
  *                             first, and so on, round and round; default: the scheduler's choice
  *   keys = uart               where a person's keys go: uart | virtio (the virtio console)
  *   on_reset = end            what a triple fault or the guest's own reset does: end | restart
+ *   fail = WORD ...           in builds with FAULTS=1 alone, with run = in_turn: alloc:N, stuck
  *   time_limit = 60s          ms or s of the machine's time; none by default
  *
  * A VM with `paging = native` has one processor, the machine's first, and the machine for itself:
@@ -44,6 +49,7 @@
 #ifndef HV_SETTINGS_H
 #define HV_SETTINGS_H
 
+#include "hv/faults.h"
 #include "hv/module.h"
 #include "hv/paging/policy.h"
 #include "hv/types.h"
@@ -168,6 +174,7 @@ struct vm_settings {
     enum on_reset on_reset;
     enum keys_to keys;
     uint64_t time_limit_ms; /* 0: none */
+    struct fault_of_vm fault;
 };
 
 struct settings {
@@ -175,9 +182,13 @@ struct settings {
     uint64_t without; /* bit n: enum feature n */
     enum self_test self_test;
     enum run_order run;
-    unsigned processors; /* at most; 0: all */
     enum mitigations mitigations;
     bool dma_protection;
+    unsigned processors;   /* at most; 0: all */
+    uint32_t side_by_side; /* VMs at a time with RUN_TOGETHER; 0: all */
+    uint32_t repeat;       /* 0: for ever */
+    unsigned watchdog_s;   /* seconds; 0: none */
+    struct fault_plan fail;
     struct vm_settings vm[VMS_MAX];
     unsigned vm_count;
 };

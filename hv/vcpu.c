@@ -11,6 +11,7 @@
 #include "hv/monitor.h"
 #include "hv/sched.h"
 #include "hv/vm.h"
+#include "hv/watchdog.h"
 
 #define NEVER         ~0ull
 #define MS_PER_SECOND 1000u
@@ -310,6 +311,8 @@ static bool attend(struct vcpu *vcpu)
 
 bool vcpu_attend(struct vcpu *vcpu)
 {
+    watchdog_beat();
+    watchdog_look();
     bool goes_on = attend(vcpu);
     uint64_t at = wakes_at(vcpu);
 

@@ -9,15 +9,18 @@
 #include "hv/acpi_guest.h"
 #include "hv/arch.h"
 #include "hv/console.h"
+#include "hv/faults.h"
 #include "hv/guest_paging.h"
 #include "hv/memory.h"
 #include "hv/monitor.h"
 #include "hv/sched.h"
 #include "hv/smbios_guest.h"
+#include "hv/watchdog.h"
 
 #define MS_PER_SECOND 1000u
 #define NO_DEADLINE   ~0ull
 #define STATUS_NONE   (-1)
+#define CLEAR_AT_ONCE MIB(64) /* of RAM, which may be very large */
 
 #define VM_PAGES ((sizeof(struct vm) + PAGE_SIZE - 1) / PAGE_SIZE)
 
@@ -27,10 +30,14 @@ static struct {
     const struct module_list *modules;
     struct vm *vm[VMS_MAX];
     unsigned count;
-    unsigned next; /* of settings->vm */
+    unsigned next;  /* of settings->vm */
+    unsigned round; /* from 1: how often settings->vm was begun */
+    bool finishing; /* no VM is to start any more */
     bool all_well;
+    uint64_t free_before;          /* bytes that are free without VMs */
     unsigned load[PROCESSORS_MAX]; /* virtual processors on each processor */
     enum vm_end ended[VMS_MAX];    /* of settings->vm: how it ended last */
+    struct account account[VMS_MAX];
 } vms;
 
 /* --- ends ------------------------------------------------------------------------------------- */
@@ -209,6 +216,14 @@ static void print_json_text(const char *text)
     }
 }
 
+static void print_end_record(const char *name, enum vm_end end, int status, const char *why)
+{
+    console_printf("@vm {\"name\": \"%s\", \"end\": \"%s\", \"status\": %d, \"why\": \"", name,
+                   vm_end_name(end), status);
+    print_json_text(why);
+    console_printf("\"}\n");
+}
+
 static void print_end(const struct vm *vm)
 {
     const char *name = vm->settings->name;
@@ -228,14 +243,64 @@ static void print_end(const struct vm *vm)
         log_line("%s: ended by itself, %s status %d", name, vm_end_name(vm->end), vm->status);
         break;
     }
-    console_printf("@vm {\"name\": \"%s\", \"end\": \"%s\", \"status\": %d, \"why\": \"", name,
-                   vm_end_name(vm->end), vm->status);
-    print_json_text(vm->end == VM_STOPPED ? vm->why.text : "");
-    console_printf("\"}\n");
+    print_end_record(name, vm->end, vm->status, vm->end == VM_STOPPED ? vm->why.text : "");
+}
+
+/* What a VM has left behind, with what it had at the most. `lost_nodes` as cpt_lost_nodes. */
+static void print_memory(const struct vm_settings *settings, uint32_t lost_nodes)
+{
+    const struct account *account = &vms.account[settings - vms.settings->vm];
+    bool lost = account->bytes != 0 || lost_nodes != 0;
+
+    if (lost)
+        log_line("%s: LOST %lld bytes and %u nodes", settings->name, (long long)account->bytes,
+                 lost_nodes);
+    vms.all_well &= !lost;
+    console_printf("@memory {\"vm\": \"%s\", \"round\": %u, \"lost\": %lld, \"lost_nodes\": %u, "
+                   "\"most\": %lld, \"free\": %llu, \"others\": %u}\n",
+                   settings->name, vms.round, (long long)account->bytes, lost_nodes,
+                   (long long)account->most, (unsigned long long)host_frames.free_bytes, vms.count);
+}
+
+/* What became of the faults that the VM was given. */
+static void print_fault(const struct vm_settings *settings)
+{
+    bool came;
+    uint32_t count = faults_allocations(&came);
+
+    if (settings->fault.wanted)
+        console_printf("@fault {\"vm\": \"%s\", \"allocations\": %u, \"failed\": %s}\n",
+                       settings->name, count, came ? "true" : "false");
+}
+
+/* When no VM is there. */
+static void print_round(void)
+{
+    long long lost = (long long)(vms.free_before - host_frames.free_bytes);
+
+    if (lost != 0)
+        log_line("memory: LOST %lld bytes", lost);
+    vms.all_well &= lost == 0;
+    console_printf("@round {\"round\": %u, \"lost\": %lld, \"free\": %llu, \"least_free\": %llu, "
+                   "\"pieces\": %u, \"seconds\": %llu}\n",
+                   vms.round, lost, (unsigned long long)host_frames.free_bytes,
+                   (unsigned long long)host_frames.least_free, (unsigned)host_frames.extent_count,
+                   (unsigned long long)(time_now() / time_hz()));
 }
 
 /* --- RAM ---------------------------------------------------------------------------------------
  */
+
+static void clear(hpa_t from, uint64_t bytes)
+{
+    while (bytes > 0) {
+        uint64_t part = min_u64(bytes, CLEAR_AT_ONCE);
+        memset(host_ptr(from), 0, part);
+        watchdog_beat();
+        from = hpa_add(from, part);
+        bytes -= part;
+    }
+}
 
 /*
  * RAM in one run, aligned to the largest page that it holds, so that EPT can use large pages, with
@@ -249,10 +314,10 @@ static bool allocate_ram(struct vm *vm, struct why *why)
     for (unsigned i = 0; i < count && hpa_is_none(vm->ram_base); i++) {
         uint64_t align = sizes[i] >= PAGE_SIZE_1G ? PAGE_SIZE_1G : PAGE_SIZE_2M;
         vm->block_size = sizes[i];
-        vm->ram_base = frames_alloc(&host_frames, sizes[i], align);
+        vm->ram_base = host_run_alloc(sizes[i], align);
         if (hpa_is_none(vm->ram_base) && align > PAGE_SIZE_2M && i == count - 1) {
             log_line("%s: no RAM run aligned to 1 GiB; 2-MiB pages it is", vm->settings->name);
-            vm->ram_base = frames_alloc(&host_frames, sizes[i], PAGE_SIZE_2M);
+            vm->ram_base = host_run_alloc(sizes[i], PAGE_SIZE_2M);
         }
     }
     if (hpa_is_none(vm->ram_base))
@@ -260,7 +325,7 @@ static bool allocate_ram(struct vm *vm, struct why *why)
                        "memory = %llu MiB, but the largest free run of the machine has %llu MiB",
                        (unsigned long long)vm->settings->memory >> 20,
                        (unsigned long long)frames_largest(&host_frames, PAGE_SIZE_2M) >> 20);
-    memset(host_ptr(vm->ram_base), 0, vm->block_size);
+    clear(vm->ram_base, vm->block_size);
     vm->ram = guest_ram_layout(host_ptr(vm->ram_base), vm->settings->memory);
     return true;
 }
@@ -275,15 +340,17 @@ static bool allocate_native_ram(struct vm *vm, struct why *why)
 {
     hpa_t from, to;
 
+    if (arch_native_gate() == 0)
+        return why_set(why, "paging = native: no memory for its call gate");
     if (!arch_native_area(&from, &to))
         return why_set(why,
                        "paging = native: the firmware uses the memory where images are linked");
     vm->block_size = vm->settings->memory;
-    vm->ram_base = frames_alloc(&host_frames, vm->block_size, PAGE_SIZE_2M);
+    vm->ram_base = host_run_alloc(vm->block_size, PAGE_SIZE_2M);
     if (hpa_is_none(vm->ram_base) || vm->ram_base.v < to.v)
         return why_set(why, "memory = %llu MiB: the machine has no such run above its first MiB",
                        (unsigned long long)vm->block_size >> 20);
-    memset(host_ptr(vm->ram_base), 0, vm->block_size);
+    clear(vm->ram_base, vm->block_size);
     memset(host_ptr(from), 0, to.v - from.v);
     vm->ram = (struct guest_ram){
         .host = host_ptr(hpa(0)),
@@ -547,30 +614,61 @@ static void let_run(struct vm *vm)
         sched_add(&vm->vcpu[i]);
 }
 
-static void start(const struct vm_settings *settings)
+/* A VM for which there is not even a description. */
+static void refuse(const struct vm_settings *settings, const char *why)
+{
+    console_begin();
+    log_line("%s: stopped: %s", settings->name, why);
+    print_end_record(settings->name, VM_STOPPED, STATUS_NONE, why);
+    print_fault(settings);
+    print_memory(settings, 0);
+    console_end();
+    vms.ended[settings - vms.settings->vm] = VM_STOPPED;
+    vms.all_well = false;
+}
+
+static void begin(const struct vm_settings *settings, struct account *account)
 {
     struct vm *vm = host_pages_alloc(VM_PAGES);
     struct entry_state entry;
     struct why why;
 
-    if (!vm)
-        panic("no memory for a VM's description");
+    log_start(settings, settings->paging == PAGING_NATIVE);
+    if (!vm) {
+        refuse(settings, "no memory for the VM's description");
+        return;
+    }
     vm->settings = settings;
     choose_paging(vm);
     vm->modules = vms.modules;
+    vm->account = account;
     vm->ram_base = HPA_NONE;
     vm->start_offset = 0 - time_now();
     vms.vm[vms.count++] = vm;
-    log_start(settings, is_native(vm));
     if (!create(vm, &entry, &why)) {
         vm_stop(vm, "%s", why.text);
         return;
     }
     start_clock(vm);
-    if (is_native(vm))
+    if (is_native(vm)) {
+        watchdog_rest();
         arch_native_run(vm, &entry);
-    else
+        watchdog_beat();
+    } else {
         let_run(vm);
+    }
+}
+
+static void start(const struct vm_settings *settings)
+{
+    struct account *account = &vms.account[settings - vms.settings->vm];
+
+    *account = (struct account){0};
+    memory_account(account);
+    if (settings->fault.wanted)
+        faults_arm(settings->fault.alloc);
+    begin(settings, account);
+    memory_account(NULL);
 }
 
 static bool has_left(const struct vm *vm)
@@ -606,7 +704,7 @@ static void restart(struct vm *vm)
     vm->bench = (struct bench){0};
     vm->mark = (struct mark){0};
     choose_paging(vm);
-    memset(host_ptr(vm->ram_base), 0, vm->block_size);
+    clear(vm->ram_base, vm->block_size);
     devices_reset(&vm->devices);
     vms.vm[vms.count++] = vm;
     log_start(vm->settings, false);
@@ -623,8 +721,9 @@ static void restart(struct vm *vm)
 /* All its virtual processors have left it: the last records, and everything is given back. */
 static void finish(struct vm *vm)
 {
-    bool starts_again =
-        vm->end == VM_RESET && (vm->settings->on_reset == ON_RESET_RESTART || vm->restart);
+    const struct vm_settings *settings = vm->settings;
+    bool starts_again = vm->end == VM_RESET && !vms.finishing &&
+                        (settings->on_reset == ON_RESET_RESTART || vm->restart);
 
     for (unsigned i = 0; i < vm->vcpu_count && vm->started; i++)
         sched_remove(&vm->vcpu[i]);
@@ -638,13 +737,23 @@ static void finish(struct vm *vm)
     print_stats(vm);
     console_end();
     guest_paging_print_trace(vm); /* may be long: others may speak between its records */
-    vms.ended[vm->settings - vms.settings->vm] = vm->end;
+    vms.ended[settings - vms.settings->vm] = vm->end;
     if (starts_again) {
         restart(vm);
         return;
     }
     vms.all_well &= ended_well(vm);
+    uint32_t lost_nodes = vm->paging.cpt ? cpt_lost_nodes(vm->paging.cpt) : 0;
     destroy(vm);
+    print_fault(settings);
+    print_memory(settings, lost_nodes);
+}
+
+static void clear_up(struct vm *vm)
+{
+    memory_account(vm->account);
+    finish(vm);
+    memory_account(NULL);
 }
 
 bool vm_known(unsigned n, struct vm_known *known)
@@ -661,11 +770,37 @@ bool vm_known(unsigned n, struct vm_known *known)
     return true;
 }
 
+void vm_finish_all(void)
+{
+    vms.finishing = true;
+}
+
+static unsigned most_at_a_time(void)
+{
+    if (vms.settings->run == RUN_IN_TURN)
+        return 1;
+    return vms.settings->side_by_side > 0 ? vms.settings->side_by_side : VMS_MAX;
+}
+
+static bool has_more_to_start(void)
+{
+    return vms.next < vms.settings->vm_count && !vms.finishing;
+}
+
+/* All of this round have ended: whether there is another. */
+static bool begin_round(void)
+{
+    print_round();
+    if (vms.finishing || vms.round == vms.settings->repeat)
+        return false;
+    vms.round++;
+    vms.next = 0;
+    return true;
+}
+
 /* Between slices of the boot processor: what has ended goes, what is next starts. */
 static bool manage(void)
 {
-    bool together = vms.settings->run == RUN_TOGETHER;
-
     monitor_poll();
     arch_poll_machine();
     for (unsigned i = 0; i < vms.count; i++) {
@@ -673,25 +808,27 @@ static bool manage(void)
         if (!has_left(vm))
             continue;
         vms.vm[i--] = vms.vm[--vms.count];
-        finish(vm);
+        clear_up(vm);
     }
-    while (vms.next < vms.settings->vm_count && (together || vms.count == 0))
+    if (vms.count == 0 && !has_more_to_start() && !begin_round())
+        return false;
+    while (has_more_to_start() && vms.count < most_at_a_time())
         start(&vms.settings->vm[vms.next++]);
-    return vms.count > 0 || vms.next < vms.settings->vm_count;
+    return true;
 }
 
 bool vm_run_all(const struct settings *settings, const struct module_list *modules)
 {
-    uint64_t free_before = host_frames.free_bytes;
-
     vms.settings = settings;
     vms.modules = modules;
     vms.all_well = true;
+    vms.round = 1;
+    vms.free_before = host_frames.free_bytes;
+    frames_mark(&host_frames);
     /* Beside others nobody waits for a console. Alone, and measured, a VM is not to be interrupted
      * for what was printed before. */
     console_hold(settings->run == RUN_TOGETHER);
     sched_run(manage);
     console_hold(false);
-    ASSERT(host_frames.free_bytes == free_before);
     return vms.all_well && !bench_any_failed();
 }

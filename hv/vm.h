@@ -4,7 +4,8 @@
  *
  * VMs run one after another, in the order of the settings file, each to its end: a benchmark then
  * has the machine for itself. With `run = together` all start at once and share the processors
- * (sched.h). A VM is made when its turn comes and gives all its memory back when it has ended.
+ * (sched.h). A VM is made when its turn comes and gives all its memory back when it has ended,
+ * which is checked (struct account). With `repeat` all begins anew when the last one has ended.
  *
  * Who may touch what: everything of a VM, its devices and its paging included, is touched by its
  * own virtual processors while they handle exits, under the VM's lock if there are several. Others
@@ -39,6 +40,7 @@ enum vm_end {
     VM_ENDED,    /* a person ended it */
 };
 
+struct account;
 struct arch_vm;
 struct arch_vcpu;
 
@@ -125,6 +127,7 @@ struct mark {
 struct vm {
     const struct vm_settings *settings;
     const struct module_list *modules;
+    struct account *account; /* all that it takes of the machine's memory */
     struct guest_ram ram;
     hpa_t ram_base;      /* of the block that holds all RAM, and behind it COMPOUND's nodes */
     uint64_t block_size; /* bytes of that block: all that the node window shows */
@@ -156,8 +159,12 @@ struct vm {
     struct mark mark;
 };
 
-/* Run all VMs of `settings` in turn. True when every one ended by itself with status 0 or 1. */
+/* Run all VMs of `settings`, as often as it says. True when every one ended by itself with status 0
+ * or 1, and nothing was lost. */
 bool vm_run_all(const struct settings *settings, const struct module_list *modules);
+
+/* Let the VMs that there are come to their ends, and start no other, nor these again. */
+void vm_finish_all(void);
 
 /* End the VM now, for a reason that people should hear (printf style); the first end counts. */
 __attribute__((format(printf, 2, 3))) void vm_stop(struct vm *vm, const char *format, ...);

@@ -9,6 +9,7 @@ settings_SOURCES := hv/settings.c hv/paging/policy.c hv/module.c hv/why.c
 frames_SOURCES   := hv/frames.c hv/lock.c tests/host/clock.c
 lock_SOURCES     := hv/lock.c tests/host/clock.c
 lock_LIBS        := -pthread
+watchdog_SOURCES := hv/watchdog.c
 ptab_SOURCES     := hv/ptab.c
 memory_SOURCES   := hv/memory.c hv/frames.c hv/lock.c tests/host/clock.c
 loader_SOURCES   := $(wildcard hv/loader*.c) hv/module.c hv/why.c hv/settings.c hv/paging/policy.c

@@ -109,6 +109,11 @@ void descriptors_set_stack(struct descriptors *own, unsigned slot, uint64_t top)
     own->tss.ist[slot - 1] = top;
 }
 
+uint64_t descriptors_stack(const struct descriptors *own, unsigned slot)
+{
+    return own->tss.ist[slot - 1];
+}
+
 uint64_t descriptors_idt_base(void)
 {
     return (uint64_t)idt;

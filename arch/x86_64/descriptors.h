@@ -44,8 +44,9 @@ void descriptors_init(void);
  * vectors are valid from here on; FS and GS bases are 0. */
 void descriptors_load(struct descriptors *own);
 
-/* Give interrupt stack `slot` (IST_*) its top. */
+/* Give interrupt stack `slot` (IST_*) its top; the top that it has, 0 for none. */
 void descriptors_set_stack(struct descriptors *own, unsigned slot, uint64_t top);
+uint64_t descriptors_stack(const struct descriptors *own, unsigned slot);
 
 uint64_t descriptors_idt_base(void);
 #endif

@@ -59,7 +59,7 @@ bool exit_exception(struct vcpu *vcpu)
     uint32_t information = vmread32(VMCS_EXIT_INTERRUPTION);
 
     if ((information & INTERRUPTION_TYPE) == INTERRUPTION_NMI) {
-        panic_stop_if_asked(vmread(VMCS_GUEST_RIP));
+        panic_stop_if_asked(vmread(VMCS_GUEST_RIP), 0);
         log_line("NMI while %s ran; ignored", vcpu->vm->settings->name);
         return true;
     }

@@ -9,6 +9,7 @@
 #include "arch/x86_64/processor.h"
 #include "hv/arch.h"
 #include "hv/console.h"
+#include "hv/faults.h"
 #include "hv/memory.h"
 
 #define DIRECT_MAP  0xffff800000000000ull
@@ -66,11 +67,22 @@ hpa_t host_hpa(const void *in_direct_map)
     return hpa((uint64_t)in_direct_map - direct_base);
 }
 
-/* With the lock, once there are other processors. */
+#define NO_TABLES "no memory for the hypervisor's page tables"
+
+/* With the lock, once there are other processors. False without memory for tables. */
+static bool try_map(uint64_t from, uint64_t size, hpa_t to, uint64_t attributes)
+{
+    if (ptab_map(&host_tables, from, size, to, attributes))
+        return true;
+    /* What was mapped of it; where there is no table there is nothing to undo. */
+    (void)ptab_unmap(&host_tables, from, size);
+    return false;
+}
+
 static void map(uint64_t from, uint64_t size, hpa_t to, uint64_t attributes)
 {
-    if (!ptab_map(&host_tables, from, size, to, attributes))
-        panic("no memory for the hypervisor's page tables");
+    if (!try_map(from, size, to, attributes))
+        panic(NO_TABLES);
 }
 
 /* Where bundled guests are linked (guest-tests/guest.ld): kept for native ones, if all of it is
@@ -141,7 +153,7 @@ static void collect_free_memory(const struct handoff *handoff)
 {
     uint64_t unused = 0;
 
-    frames_init(&host_frames);
+    frames_init(&host_frames, host_ptr);
     ranges = (const void *)handoff->ranges;
     range_count = handoff->range_count;
     image_base = hpa(handoff->hv_base);
@@ -182,7 +194,7 @@ static void map_ram(const struct handoff *handoff)
             r->type == HANDOFF_FIRMWARE ? MAP_RODATA : MAP_DATA);
     }
     if (!ptab_unmap(&host_tables, DIRECT_MAP + handoff->hv_base, handoff->hv_size))
-        panic("no memory for the hypervisor's page tables");
+        panic(NO_TABLES);
 }
 
 /* CR0.WP makes read-only mean read-only for the hypervisor too, SDM 3A 4.1.3. */
@@ -198,11 +210,12 @@ static void load_tables(void)
 
 void memory_init(const struct handoff *handoff)
 {
-    bool has_1g = (cpuid(0x80000001, 0).edx & CPUID_EXT1_EDX_1G) != 0;
+    bool has_1g =
+        (cpuid(0x80000001, 0).edx & CPUID_EXT1_EDX_1G) != 0 && !fault_capability("1-GiB pages");
 
     collect_free_memory(handoff);
     if (!ptab_init(&host_tables, &host_format, &host_ptab_memory, 4, has_1g ? 3 : 2))
-        panic("no memory for the hypervisor's page tables");
+        panic(NO_TABLES);
     map_image_section(handoff, text_start, text_end, MAP_TEXT);
     map_image_section(handoff, rodata_start, rodata_end, MAP_RODATA);
     map_image_section(handoff, data_start, data_end, MAP_DATA);
@@ -211,7 +224,7 @@ void memory_init(const struct handoff *handoff)
     direct_base = DIRECT_MAP;
     ranges = host_ptr(hpa(handoff->ranges));
     for (unsigned slot = 1; slot <= IST_COUNT; slot++)
-        descriptors_set_stack(&this_processor()->descriptors, slot, memory_new_stack());
+        descriptors_set_stack(&this_processor()->descriptors, slot, memory_need_stack());
 }
 
 /* SDM 3A 4.6: the hypervisor has no user pages, so none of these ever has to give way. */
@@ -221,8 +234,8 @@ void memory_protect(bool want_smep, bool want_smap)
 
     if (cpuid(0, 0).eax >= 7)
         features = cpuid(7, 0);
-    bool smep = want_smep && (features.ebx & CPUID7_EBX_SMEP);
-    bool smap = want_smap && (features.ebx & CPUID7_EBX_SMAP);
+    bool smep = want_smep && (features.ebx & CPUID7_EBX_SMEP) && !fault_capability("SMEP");
+    bool smap = want_smap && (features.ebx & CPUID7_EBX_SMAP) && !fault_capability("SMAP");
     bool umip = (features.ecx & CPUID7_ECX_UMIP) != 0;
 
     write_cr4(read_cr4() | (smep ? CR4_SMEP : 0) | (smap ? CR4_SMAP : 0) | (umip ? CR4_UMIP : 0));
@@ -232,17 +245,29 @@ void memory_protect(bool want_smep, bool want_smap)
 
 uint64_t memory_new_stack(void)
 {
-    hpa_t frames = frames_alloc(&host_frames, STACK_SIZE, PAGE_SIZE);
+    hpa_t frames = host_run_alloc(STACK_SIZE, PAGE_SIZE);
 
     if (hpa_is_none(frames))
-        panic("no memory for a stack");
+        return 0;
     memset(host_ptr(frames), 0, STACK_SIZE);
     lock_take(&map_lock);
     uint64_t bottom = next_stack + PAGE_SIZE; /* the guard page */
     uint64_t top = bottom + STACK_SIZE;
-    map(bottom, STACK_SIZE, frames, MAP_DATA);
-    __atomic_store_n(&next_stack, top, __ATOMIC_RELEASE);
+    bool mapped = try_map(bottom, STACK_SIZE, frames, MAP_DATA);
+    if (mapped)
+        __atomic_store_n(&next_stack, top, __ATOMIC_RELEASE);
     lock_release(&map_lock);
+    if (!mapped)
+        host_run_free(frames, STACK_SIZE);
+    return mapped ? top : 0;
+}
+
+uint64_t memory_need_stack(void)
+{
+    uint64_t top = memory_new_stack();
+
+    if (top == 0)
+        panic("no memory for a stack");
     return top;
 }
 
@@ -265,18 +290,33 @@ hpa_t memory_image(uint64_t *size)
     return image_base;
 }
 
-void memory_map_identity(hpa_t frame)
+void memory_free_stack(uint64_t top)
+{
+    hpa_t frames = ptab_lookup(&host_tables, top - STACK_SIZE).to;
+
+    lock_take(&map_lock);
+    (void)ptab_unmap(&host_tables, top - STACK_SIZE, STACK_SIZE); /* small pages: none is split */
+    if (next_stack == top)
+        next_stack = top - STACK_SIZE - PAGE_SIZE;
+    lock_release(&map_lock);
+    for (uint64_t at = top - STACK_SIZE; at < top; at += PAGE_SIZE)
+        invlpg((const void *)at);
+    host_run_free(frames, STACK_SIZE);
+}
+
+bool memory_map_identity(hpa_t frame)
 {
     lock_take(&map_lock);
-    map(frame.v, PAGE_SIZE, frame, MAP_TEXT);
+    bool mapped = try_map(frame.v, PAGE_SIZE, frame, MAP_TEXT);
     lock_release(&map_lock);
+    return mapped;
 }
 
 void memory_unmap_identity(hpa_t frame)
 {
     lock_take(&map_lock);
     if (!ptab_unmap(&host_tables, frame.v, PAGE_SIZE))
-        panic("no memory for the hypervisor's page tables");
+        panic(NO_TABLES);
     lock_release(&map_lock);
     invlpg((const void *)frame.v);
 }
@@ -319,6 +359,7 @@ bool memory_has_free(uint64_t at, uint64_t len)
     return false;
 }
 
+/* NULL without memory for tables. */
 static void *map_window(hpa_t at, uint64_t size, uint64_t attributes)
 {
     uint64_t first = align_down(at.v, PAGE_SIZE);
@@ -328,15 +369,20 @@ static void *map_window(hpa_t at, uint64_t size, uint64_t attributes)
     /* Keep the alignment within 2 MiB, so that large windows get large pages. */
     uint64_t window = align_up(next_device, PAGE_SIZE_2M) + first % PAGE_SIZE_2M;
 
-    map(window, bytes, hpa(first), attributes);
-    next_device = window + bytes;
+    bool mapped = try_map(window, bytes, hpa(first), attributes);
+    if (mapped)
+        next_device = window + bytes;
     lock_release(&map_lock);
-    return (void *)(window + (at.v - first));
+    return mapped ? (void *)(window + (at.v - first)) : NULL;
 }
 
 void *host_map_device(hpa_t at, uint64_t size)
 {
-    return map_window(at, size, MAP_DEVICE);
+    void *mapped = map_window(at, size, MAP_DEVICE);
+
+    if (!mapped)
+        panic("no memory to map a device's registers at 0x%llx", (unsigned long long)at.v);
+    return mapped;
 }
 
 void *host_map_framebuffer(hpa_t at, uint64_t size)

@@ -31,16 +31,21 @@ void memory_init(const struct handoff *handoff);
  */
 void memory_protect(bool want_smep, bool want_smap);
 
-/* A new stack of STACK_SIZE bytes above an unmapped page; returns its top. Panics without memory.
- */
+/* A new stack of STACK_SIZE bytes above an unmapped page; returns its top, 0 without memory.
+ * memory_need_stack panics then. */
 uint64_t memory_new_stack(void);
+uint64_t memory_need_stack(void);
 
 /* Where the n-th of them lies, from its lowest byte to its top; the page below is unmapped. False
  * if there are not so many. */
 bool memory_stack(unsigned n, uint64_t *bottom, uint64_t *top);
 
-/* Map a frame where its physical address is, too: executable and read-only. */
-void memory_map_identity(hpa_t frame);
+/* Give back a stack that no processor has used yet. */
+void memory_free_stack(uint64_t top);
+
+/* Map a frame where its physical address is, too: executable and read-only. False without memory.
+ */
+bool memory_map_identity(hpa_t frame);
 
 /* Take that back. Other processors that may have used it owe themselves an invalidation. */
 void memory_unmap_identity(hpa_t frame);

@@ -131,15 +131,20 @@ void native_init(void)
 
     ASSERT(bytes <= PAGE_SIZE);
     ASSERT(sizeof(*page) <= (size_t)(native_enter - native_page_start));
-    page = host_pages_alloc(1);
-    if (!page)
-        panic("no memory for the call gate of native guests");
-    memcpy(page, native_page_start, bytes);
-    memory_map_identity(host_hpa(page));
+    struct native_page *made = host_pages_alloc(1);
+    if (!made)
+        return;
+    memcpy(made, native_page_start, bytes);
+    if (memory_map_identity(host_hpa(made)))
+        page = made;
+    else
+        host_pages_free(made, 1);
 }
 
 uint64_t arch_native_gate(void)
 {
+    if (!page)
+        return 0;
     return host_hpa(page).v + (uint64_t)(native_call_gate - native_page_start);
 }
 

@@ -19,6 +19,7 @@
 #include "arch/x86_64/trap.h"
 #include "drivers/apic.h"
 #include "drivers/power.h"
+#include "drivers/uart.h"
 #include "hv/arch.h"
 #include "hv/console.h"
 #include "hv/vm.h"
@@ -40,21 +41,22 @@ void panic_set_end(enum at_end how)
 
 /* --- the other processors --------------------------------------------------------------------- */
 
-__attribute__((noreturn)) static void stop(uint64_t rip)
+__attribute__((noreturn)) static void stop(uint64_t rip, uint64_t rbp)
 {
     struct processor *self = this_processor();
 
     self->stopped_rip = rip;
+    self->stopped_rbp = rbp;
     __atomic_store_n(&self->stopped, true, __ATOMIC_RELEASE);
     cpu_halt_forever();
 }
 
-void panic_stop_if_asked(uint64_t rip)
+void panic_stop_if_asked(uint64_t rip, uint64_t rbp)
 {
     unsigned who = __atomic_load_n(&panicking, __ATOMIC_ACQUIRE);
 
     if (who != NOBODY && who != processor_index())
-        stop(rip);
+        stop(rip, rbp);
 }
 
 static bool has_stopped(const struct processor *p)
@@ -94,6 +96,8 @@ static void print_other(const struct processor *p)
     if (p->panic_text[0])
         console_printf(", panics too: %s", p->panic_text);
     console_printf("\n");
+    if (p->stopped_rbp != 0 && p->stopped_rip != (uint64_t)trap_wait_halt) /* it slept */
+        backtrace_print(p->stopped_rip, p->stopped_rbp, false);
 }
 
 static void print_others(void)
@@ -102,6 +106,16 @@ static void print_others(void)
         if (i != processor_index())
             print_other(processor_at(i));
     }
+}
+
+/* Before the consoles are open nobody would hear it: the UART that nearly all machines have, by
+ * ports, needs nothing. */
+static void open_last_console(void)
+{
+    struct uart_config com1 = {.base = UART_COM1, .stride = 1, .width = 1};
+
+    if (!console_is_open() && uart_init(&com1))
+        console_add_sink(uart_write);
 }
 
 /* --- the story -------------------------------------------------------------------------------- */
@@ -120,9 +134,10 @@ __attribute__((format(printf, 2, 0))) static void begin(uint64_t rip, const char
         power_end(at_end, false);
     vsnprintf(self->panic_text, sizeof(self->panic_text), format, args);
     if (who != NOBODY)
-        stop(rip);
+        stop(rip, 0);
     stop_others();
     console_seize();
+    open_last_console();
     console_printf("\ntwofold: PANIC: %s\n", self->panic_text);
     console_printf("on processor %u, APIC id %u\n", self->index, self->apic_id);
 }

@@ -9,8 +9,9 @@
 /* How the machine ends after a panic; until this is called it stays as it is. */
 void panic_set_end(enum at_end how);
 
-/* For every NMI: if another processor panics, this one stops here, where `rip` is, for good. */
-void panic_stop_if_asked(uint64_t rip);
+/* For every NMI: if another processor panics, this one stops here, where `rip` is, for good. `rbp`:
+ * the hypervisor's frame pointer there, for a back trace; 0 where a guest ran. */
+void panic_stop_if_asked(uint64_t rip, uint64_t rbp);
 
 /* A panic with the registers of an exception. */
 __attribute__((noreturn, format(printf, 2, 3))) void

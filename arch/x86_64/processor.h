@@ -42,7 +42,7 @@ struct processor {
     /* When another one panics, or this one too while it does (panic.c): read by that one once
      * `stopped` is set. */
     bool stopped;
-    uint64_t stopped_rip;
+    uint64_t stopped_rip, stopped_rbp;
     char panic_text[PANIC_TEXT_MAX]; /* "" if it was stopped by an NMI */
 };
 

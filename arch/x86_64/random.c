@@ -7,13 +7,15 @@
 #include "arch/x86_64/cpu.h"
 #include "hv/arch.h"
 #include "hv/console.h"
+#include "hv/faults.h"
 
 #define TRIES 100u /* RDRAND has a number in 10 at the latest; RDSEED may run dry for longer */
 
 static bool from_processor(uint64_t *value)
 {
-    bool seeds = cpuid(0, 0).eax >= 7 && (cpuid(7, 0).ebx & CPUID7_EBX_RDSEED);
-    bool random = (cpuid(1, 0).ecx & CPUID1_ECX_RDRAND) != 0;
+    bool seeds = cpuid(0, 0).eax >= 7 && (cpuid(7, 0).ebx & CPUID7_EBX_RDSEED) &&
+                 !fault_capability("RDSEED");
+    bool random = (cpuid(1, 0).ecx & CPUID1_ECX_RDRAND) && !fault_capability("RDRAND");
 
     for (unsigned i = 0; seeds && i < TRIES; i++) {
         if (rdseed(value))

@@ -19,6 +19,7 @@
 #include "drivers/apic.h"
 #include "hv/arch.h"
 #include "hv/console.h"
+#include "hv/faults.h"
 #include "hv/memory.h"
 
 #define US_PER_SECOND  1000000u
@@ -41,6 +42,7 @@ enum progress {
 };
 
 static uint32_t progress;
+static unsigned attempts; /* processors that were called so far */
 static struct why failure;
 static bool released; /* all have come: go on */
 static void (*main_function)(void);
@@ -66,10 +68,17 @@ static struct {
     uint64_t boot_behind, other_behind; /* ticks, the most that was seen */
 } clocks;
 
-static void wait_for_turn(uint32_t parity)
+/* False when the other one does not end its turn. */
+static bool wait_for_turn(uint32_t parity)
 {
-    while (__atomic_load_n(&clocks.turn, __ATOMIC_ACQUIRE) % 2 != parity)
+    uint64_t start = time_now();
+
+    while (__atomic_load_n(&clocks.turn, __ATOMIC_ACQUIRE) % 2 != parity) {
+        if (time_now() - start > ticks_of(START_LIMIT_US))
+            return false;
         processor_relax();
+    }
+    return true;
 }
 
 static void end_turn(void)
@@ -88,27 +97,33 @@ static void compare_clock(uint64_t *behind)
     clocks.last = now;
 }
 
-static void compare_on_boot_processor(void)
+/* False when the other one has stopped. */
+static bool compare_on_boot_processor(void)
 {
     uint64_t start = time_now();
 
     for (unsigned i = 1; !clocks.last_turn; i++) {
-        wait_for_turn(0);
+        if (!wait_for_turn(0))
+            return false;
         compare_clock(&clocks.boot_behind);
         clocks.last_turn = i == COMPARISONS || time_now() - start > ticks_of(COMPARE_FOR_US);
         end_turn();
     }
-    wait_for_turn(0);
+    return wait_for_turn(0);
 }
 
+/* The boot processor may be slow, and does not stop: this one waits for it as long as it takes. */
 static void compare_on_other(void)
 {
     bool last_turn;
 
     do {
-        wait_for_turn(1);
+        while (!wait_for_turn(1))
+            ;
         compare_clock(&clocks.other_behind);
         last_turn = clocks.last_turn;
+        if (fault_cpu(FAULT_CPU_STOPS, attempts))
+            cpu_halt_forever();
         end_turn();
     } while (!last_turn);
 }
@@ -135,12 +150,16 @@ static bool take_over(struct why *why)
 {
     memory_enter(common_cr4);
     guards_enter();
+    if (fault_cpu(FAULT_CPU_DIFFERS, attempts))
+        return why_set(why, "it differs from the boot processor, as the settings want it");
     return apic_enter(why) && (!common_vmx || (vmx_enter(why) && pmu_enter(why)));
 }
 
 __attribute__((noreturn)) static void begin(struct processor *self)
 {
     processor_enter(self);
+    if (fault_cpu(FAULT_CPU_HANGS, attempts))
+        cpu_halt_forever();
     if (!take_over(&failure)) {
         __atomic_store_n(&progress, PROGRESS_FAILED, __ATOMIC_RELEASE);
         cpu_halt_forever();
@@ -170,7 +189,8 @@ static uint32_t in_copy(const char *at)
     return (uint32_t)(low_pages.v + (uint64_t)(at - trampoline_start));
 }
 
-static void fill_trampoline(void)
+/* False without memory for a table. */
+static bool fill_trampoline(void)
 {
     struct trampoline *t = trampoline_data();
     hpa_t root = hpa(read_cr3());
@@ -178,7 +198,8 @@ static void fill_trampoline(void)
 
     ASSERT(trampoline_end - trampoline_start <= TRAMPOLINE_DATA);
     memcpy(host_ptr(low_pages), trampoline_start, (size_t)(trampoline_end - trampoline_start));
-    memory_map_identity(low_pages);
+    if (!memory_map_identity(low_pages))
+        return false;
     memcpy(host_ptr(low_root), host_ptr(root), PAGE_SIZE);
     *t = (struct trampoline){
         .low_root = (uint32_t)low_root.v,
@@ -191,6 +212,7 @@ static void fill_trampoline(void)
         .root = root.v,
         .entry = begin,
     };
+    return true;
 }
 
 static void wait_us(uint32_t us)
@@ -214,17 +236,37 @@ static bool wait_for_change(const uint32_t *word, uint32_t value, uint32_t us)
     return true;
 }
 
+static void free_processor(struct processor *p)
+{
+    for (unsigned slot = IST_COUNT; slot >= 1; slot--) {
+        uint64_t stack = descriptors_stack(&p->descriptors, slot);
+        if (stack)
+            memory_free_stack(stack);
+    }
+    if (p->stack)
+        memory_free_stack(p->stack);
+    host_pages_free(p, 1);
+}
+
+/* NULL without memory. */
 static struct processor *new_processor(void)
 {
     struct processor *p = host_pages_alloc(1);
 
     if (!p)
-        panic("no memory for a processor");
+        return NULL;
     p->self = p;
     p->stack = memory_new_stack();
-    for (unsigned slot = 1; slot <= IST_COUNT; slot++)
-        descriptors_set_stack(&p->descriptors, slot, memory_new_stack());
-    return p;
+    bool whole = p->stack != 0;
+    for (unsigned slot = 1; slot <= IST_COUNT && whole; slot++) {
+        uint64_t stack = memory_new_stack();
+        descriptors_set_stack(&p->descriptors, slot, stack);
+        whole = stack != 0;
+    }
+    if (whole)
+        return p;
+    free_processor(p);
+    return NULL;
 }
 _Static_assert(sizeof(struct processor) <= PAGE_SIZE, "one page holds it");
 
@@ -240,9 +282,12 @@ static bool come(struct processor *p, uint32_t limit, bool *taken)
     t->self = p;
     t->stack = p->stack;
     __atomic_store_n(&t->claim, 1, __ATOMIC_RELEASE);
-    apic_send_startup(p->apic_id, page);
-    if (!wait_for_change(&t->claim, 1, SIPI_WAIT_US)) {
+    bool call = !fault_cpu(FAULT_CPU_ABSENT, attempts);
+    if (call)
         apic_send_startup(p->apic_id, page);
+    if (!wait_for_change(&t->claim, 1, SIPI_WAIT_US)) {
+        if (call)
+            apic_send_startup(p->apic_id, page);
         wait_for_change(&t->claim, 1, limit);
     }
     *taken = __atomic_exchange_n(&t->claim, 0, __ATOMIC_ACQ_REL) == 0;
@@ -261,31 +306,47 @@ struct candidates {
 
 static struct candidates candidates;
 
+/* One that has come, but is not counted in: back to wait for a start-up IPI. What it had stays
+ * taken, since nobody knows what it does. */
+static void leave_out(uint32_t id, const char *why)
+{
+    apic_send_init(id);
+    log_line("processors: the one with APIC id %u is left out: %s", id, why);
+}
+
+enum started { STARTED, LEFT_OUT, CLOCK_DISAGREES, NO_MEMORY };
+
 /*
  * Start the processor with that APIC id as the next one. *spare is a struct processor that an
- * earlier one has not taken, or NULL; and again at the end. False if its clock disagrees.
+ * earlier one has not taken, or NULL; and again at the end.
  */
-static bool start_one(uint32_t id, struct processor **spare)
+static enum started start_one(uint32_t id, struct processor **spare)
 {
     struct processor *p = *spare ? *spare : new_processor();
     bool taken;
 
+    if (!p)
+        return NO_MEMORY;
+    attempts++;
     p->index = processor_count();
     p->apic_id = id;
     bool came = come(p, candidates.probed ? PROBE_LIMIT_US : START_LIMIT_US, &taken);
     *spare = taken ? NULL : p;
     if (!came) {
-        if (!candidates.probed)
+        if (taken || !candidates.probed)
             log_line("processors: the one with APIC id %u does not start; left out", id);
-        return true;
+        return LEFT_OUT;
     }
     if (progress == PROGRESS_FAILED) {
-        log_line("processors: the one with APIC id %u is left out: %s", id, failure.text);
-        return true;
+        leave_out(id, failure.text);
+        return LEFT_OUT;
     }
-    compare_on_boot_processor();
+    if (!compare_on_boot_processor()) {
+        leave_out(id, "it has stopped while clocks were compared");
+        return LEFT_OUT;
+    }
     processor_add(p);
-    return clocks_agree(p);
+    return clocks_agree(p) ? STARTED : CLOCK_DISAGREES;
 }
 
 static bool is_candidate(uint32_t id)
@@ -323,13 +384,21 @@ static void find_candidates(const struct acpi_info *acpi)
 static void start_all(unsigned limit)
 {
     struct processor *spare = NULL;
+    enum started last = STARTED;
     bool agree = true;
 
     for (uint32_t i = 0; i < candidates.count; i++)
         apic_send_init(candidates.id[i]);
     wait_us(INIT_WAIT_US);
-    for (uint32_t i = 0; i < candidates.count && processor_count() < limit; i++)
-        agree &= start_one(candidates.id[i], &spare);
+    for (uint32_t i = 0; i < candidates.count && processor_count() < limit && last != NO_MEMORY;
+         i++) {
+        last = start_one(candidates.id[i], &spare);
+        agree &= last != CLOCK_DISAGREES;
+    }
+    if (last == NO_MEMORY)
+        log_line("processors: no memory for another one");
+    if (spare)
+        free_processor(spare);
     if (agree && processor_count() > 1)
         log_line("clock: the TSCs of all processors agree");
 }
@@ -350,8 +419,9 @@ void processors_start(const struct acpi_info *acpi, unsigned limit, void (*main)
     low_pages = memory_low_pages();
     if (candidates.count > 0 && hpa_is_none(low_pages)) {
         log_line("processors: no free memory below 1 MiB, where others start: one must do");
+    } else if (candidates.count > 0 && !fill_trampoline()) {
+        log_line("processors: no memory to lead others in: one must do");
     } else if (candidates.count > 0) {
-        fill_trampoline();
         start_all(limit);
         memory_unmap_identity(low_pages);
     }

@@ -26,10 +26,12 @@
 #include "drivers/vtd.h"
 #include "hv/arch.h"
 #include "hv/console.h"
+#include "hv/faults.h"
 #include "hv/memory.h"
 #include "hv/sched.h"
 #include "hv/settings.h"
 #include "hv/vm.h"
+#include "hv/watchdog.h"
 
 #define HYPERVISOR_FILE "twofold.elf"
 #define MODULES_MAX     128
@@ -98,8 +100,9 @@ static void open_consoles(void)
         console_set_slow_sink(uart_hold, uart_service);
         console_set_source(uart_read);
     }
-    has_screen = fb->format != HANDOFF_PIXEL_NONE &&
-                 screen_init(host_map_framebuffer(hpa(fb->base), fb->size), fb);
+    void *pixels =
+        fb->format != HANDOFF_PIXEL_NONE ? host_map_framebuffer(hpa(fb->base), fb->size) : NULL;
+    has_screen = pixels && screen_init(pixels, fb);
     if (has_screen)
         console_add_sink(screen_write);
 }
@@ -110,6 +113,7 @@ static void collect_modules(void)
 {
     const struct handoff_module *list = host_ptr(hpa(handoff.modules));
 
+    modules.count = 0;
     for (uint64_t i = 0; i < handoff.module_count; i++) {
         if (modules.count == MODULES_MAX) {
             log_line("modules: more than %d files; '%s' and later ones are left out", MODULES_MAX,
@@ -198,11 +202,29 @@ static unsigned count_native(void)
     return count;
 }
 
+/* fail = capability:each: what the start says if one after the other is missing. The choices are
+ * made anew each time. */
+static void try_without_each_capability(void)
+{
+    const char *missing;
+    struct why why;
+
+    (void)faults_next_capability(true);
+    do {
+        bool goes_on = vmx_init(settings.without, &why);
+        missing = faults_next_capability(false);
+        if (missing)
+            log_line("fault: without %s: %s", missing, goes_on ? "goes on" : why.text);
+    } while (missing);
+}
+
 static void switch_vmx_on(void)
 {
     struct why why;
     bool wanted = count_native() < settings.vm_count || settings.vm_count == 0;
 
+    if (settings.fail.each_capability)
+        try_without_each_capability();
     if (!vmx_init(settings.without, &why) || (wanted && !vmx_enter(&why)))
         cannot_run("%s", why.text);
     guest_cpu_init();
@@ -253,10 +275,46 @@ static void log_machine(void)
     log_acpi();
 }
 
+static void log_watchdog(void)
+{
+    if (settings.watchdog_s == 0)
+        log_line("watchdog: off");
+    else if (processor_count() == 1)
+        log_line("watchdog: off, there is no second processor");
+    else
+        log_line("watchdog: on, a processor that gets nowhere for %u s is stuck",
+                 settings.watchdog_s);
+}
+
 /* The processors but the first manage nothing. */
 static void main_of_others(void)
 {
     sched_run(NULL);
+}
+
+/* Faults count from the first allocation on. The loader has found the settings to be good, and its
+ * tables show them where they are. */
+static void plan_faults(void)
+{
+    struct why why;
+
+    collect_modules();
+    const struct module *file = module_find(&modules, SETTINGS_FILE);
+    if (!file || !settings_parse(file->data, file->size, &modules, &settings, &why))
+        return;
+    panic_set_end(settings.at_end);
+    faults_plan(&settings.fail);
+}
+
+/* How many of them came before there were VMs. */
+static void print_faults(void)
+{
+    bool came;
+    uint32_t count = faults_allocations(&came);
+
+    if (FAULTS_BUILT)
+        console_printf("@fault {\"vm\": null, \"allocations\": %u, \"failed\": %s}\n", count,
+                       came ? "true" : "false");
 }
 
 static void main_on_own_stack(void)
@@ -277,7 +335,10 @@ static void main_on_own_stack(void)
     }
     switch_vmx_on();
     pmu_start(wants(FEATURE_PMU));
+    watchdog_init(settings.watchdog_s);
     processors_start(&acpi, settings.processors, main_of_others);
+    log_watchdog();
+    print_faults();
     selftest_run(settings.self_test);
     bool all_well = vm_run_all(&settings, &modules);
     bench_print_table();
@@ -289,10 +350,12 @@ __attribute__((no_stack_protector)) void start(uint64_t handoff_at)
     set_canary();
     handoff = *(const struct handoff *)handoff_at; /* mapped one to one by the loader */
     processor_init_boot();
+    if (FAULTS_BUILT)
+        plan_faults();
     memory_init(&handoff);
     acpi_read(&acpi, handoff.rsdp, acpi_map_ram, NULL);
     power_init(&acpi);
     open_consoles();
     check_handoff(&handoff);
-    start_on_stack(memory_new_stack(), main_on_own_stack);
+    start_on_stack(memory_need_stack(), main_on_own_stack);
 }

@@ -105,7 +105,7 @@ void trap_handle(struct trap_frame *frame)
         return;
     }
     if (frame->vector == VECTOR_NMI) {
-        panic_stop_if_asked(frame->rip);
+        panic_stop_if_asked(frame->rip, frame->rbp);
         note_nmi();
         return;
     }

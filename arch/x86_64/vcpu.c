@@ -11,6 +11,7 @@
 #include "arch/x86_64/pmu.h"
 #include "arch/x86_64/processor.h"
 #include "hv/arch.h"
+#include "hv/faults.h"
 #include "hv/memory.h"
 #include "hv/sched.h"
 
@@ -371,8 +372,8 @@ static bool create_vcpu(struct vcpu *vcpu, const struct entry_state *entry, stru
     arch->exceptions = EXCEPTIONS_ALWAYS;
 
     *(uint32_t *)arch->vmcs = vmx.revision;
-    if (!vmcs_clear(arch->vmcs) || !vmcs_load(arch->vmcs))
-        panic("VMCLEAR or VMPTRLD failed");
+    if (fault_capability("VMPTRLD") || !vmcs_clear(arch->vmcs) || !vmcs_load(arch->vmcs))
+        return why_set(why, "VMCLEAR or VMPTRLD failed");
     set_controls(vcpu);
     set_guest_state(vcpu, entry);
     vmcs_clear(arch->vmcs); /* it is loaded by the processor that runs it */

@@ -6,6 +6,7 @@
 #include "arch/x86_64/processor.h"
 #include "hv/arch.h"
 #include "hv/console.h"
+#include "hv/faults.h"
 #include "hv/memory.h"
 #include "hv/settings.h"
 
@@ -116,7 +117,7 @@ static bool choose(const struct control *table, size_t count, uint64_t capabilit
 
     *word = must;
     for (size_t i = 0; i < count; i++) {
-        if (may & table[i].bit)
+        if ((may & table[i].bit) && !fault_capability(table[i].name))
             *word |= table[i].bit;
         else if (table[i].need == REQUIRED)
             return why_set(why, "this processor's VT-x lacks a control that Twofold needs: %s",
@@ -188,7 +189,8 @@ static bool choose_controls(uint64_t without, struct why *why)
     vmx.cr3_exits = (vmx.proc & (PROC_CR3_LOAD | PROC_CR3_STORE)) != 0;
     vmx.invlpg_exits = (proc_capability >> 32 & PROC_INVLPG) != 0;
     vmx.monitor_trap_flag = (proc_capability >> 32 & PROC_MONITOR_TRAP_FLAG) &&
-                            !(without >> FEATURE_MONITOR_TRAP_FLAG & 1);
+                            !(without >> FEATURE_MONITOR_TRAP_FLAG & 1) &&
+                            !fault_capability("monitor trap flag");
     if (!vmx.monitor_trap_flag)
         log_line("vmx: no monitor trap flag; going without");
     if (vmx.cr3_exits)
@@ -199,12 +201,16 @@ static bool choose_controls(uint64_t without, struct why *why)
 static bool choose_ept(uint64_t without, struct why *why)
 {
     uint64_t capability = rdmsr(MSR_VMX_EPT_VPID_CAP);
-    bool pages_2m = (capability & EPT_CAP_2M) && !(without >> FEATURE_2M_PAGES & 1);
-    bool pages_1g = pages_2m && (capability & EPT_CAP_1G) && !(without >> FEATURE_1G_PAGES & 1);
+    bool pages_2m = (capability & EPT_CAP_2M) && !(without >> FEATURE_2M_PAGES & 1) &&
+                    !fault_capability("2-MiB EPT pages");
+    bool pages_1g = pages_2m && (capability & EPT_CAP_1G) && !(without >> FEATURE_1G_PAGES & 1) &&
+                    !fault_capability("1-GiB EPT pages");
 
-    if (!(capability & EPT_CAP_WALK_4) || !(capability & EPT_CAP_WRITE_BACK))
+    if (fault_capability("4-level walks") || !(capability & EPT_CAP_WALK_4) ||
+        !(capability & EPT_CAP_WRITE_BACK))
         return why_set(why, "this processor's EPT lacks 4-level walks or write-back tables");
-    if (!(capability & EPT_CAP_INVEPT) || !(capability & (EPT_CAP_INVEPT_ONE | EPT_CAP_INVEPT_ALL)))
+    if (fault_capability("INVEPT") || !(capability & EPT_CAP_INVEPT) ||
+        !(capability & (EPT_CAP_INVEPT_ONE | EPT_CAP_INVEPT_ALL)))
         return why_set(why, "this processor's EPT lacks INVEPT");
     vmx.invept = capability & EPT_CAP_INVEPT_ONE ? INVEPT_SINGLE_CONTEXT : INVEPT_ALL_CONTEXTS;
     vmx.max_ept_leaf = pages_1g ? 3 : pages_2m ? 2 : 1;
@@ -214,8 +220,8 @@ static bool choose_ept(uint64_t without, struct why *why)
         log_line("vmx: no 2-MiB EPT pages; going without");
 
     /* VPID tags that could not be invalidated would be worse than none. */
-    if (vmx.vpid &&
-        (!(capability & VPID_CAP_INVVPID) || !(capability & (VPID_CAP_ONE | VPID_CAP_ALL)))) {
+    if (vmx.vpid && (fault_capability("INVVPID") || !(capability & VPID_CAP_INVVPID) ||
+                     !(capability & (VPID_CAP_ONE | VPID_CAP_ALL)))) {
         log_line("vmx: no INVVPID; going without VPID");
         vmx.vpid = false;
         vmx.proc2 &= ~PROC2_VPID;
@@ -254,7 +260,7 @@ static bool has_same_capabilities(void)
 
 bool vmx_init(uint64_t without, struct why *why)
 {
-    if (!(cpuid(1, 0).ecx & CPUID1_ECX_VMX))
+    if (fault_capability("VT-x") || !(cpuid(1, 0).ecx & CPUID1_ECX_VMX))
         return why_set(why, "this processor has no VT-x (CPUID.1:ECX bit 5 is 0)");
     if (!choose_controls(without, why) || !choose_ept(without, why))
         return false;
@@ -282,7 +288,7 @@ static bool allow_vmxon(struct why *why)
     uint64_t control = rdmsr(MSR_FEATURE_CONTROL);
 
     if (control & FEATURE_CONTROL_LOCK) {
-        if (control & FEATURE_CONTROL_VMX_OUT_SMX)
+        if ((control & FEATURE_CONTROL_VMX_OUT_SMX) && !fault_capability("IA32_FEATURE_CONTROL"))
             return true;
         return why_set(why, "the firmware has locked VT-x off (IA32_FEATURE_CONTROL); "
                             "enable it in the firmware's setup");
@@ -322,7 +328,7 @@ bool vmx_enter(struct why *why)
     uint64_t address = host_hpa(self->vmxon_region).v;
     bool failed;
     __asm__ volatile("vmxon %1" : "=@ccbe"(failed) : "m"(address) : "memory");
-    if (failed)
+    if (failed || fault_capability("VMXON"))
         return why_set(why, "VMXON failed");
     self->in_vmx = true;
     return true;

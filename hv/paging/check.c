@@ -233,3 +233,16 @@ const char *cpt_check(const struct cpt *c)
     }
     return wrong;
 }
+
+uint32_t cpt_lost_nodes(const struct cpt *c)
+{
+    uint32_t known = c->used_nodes[CPT_FORMAT_COMPOUND] + c->used_nodes[CPT_FORMAT_SHADOW];
+    uint32_t lists[] = {c->free_node[CPT_FORMAT_COMPOUND], c->free_node[CPT_FORMAT_SHADOW],
+                        c->limbo};
+
+    for (unsigned i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
+        for (uint32_t n = lists[i]; n != CPT_NONE && known <= c->nodes_total; n = c->node[n].next)
+            known++;
+    }
+    return known <= c->nodes_total ? c->nodes_total - known : known - c->nodes_total;
+}

@@ -324,4 +324,8 @@ void cpt_print_map(const struct cpt *c, const struct cpt_cpu *cpu,
 /* Check every invariant (tests and debugging). NULL, or what is wrong. */
 const char *cpt_check(const struct cpt *c);
 
+/* Nodes that are neither in use nor free nor on their way to be, or more than one of these: 0
+ * unless we are wrong. Takes as many steps as there are nodes. */
+uint32_t cpt_lost_nodes(const struct cpt *c);
+
 #endif

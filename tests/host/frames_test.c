@@ -13,10 +13,16 @@
 #define BASE  MIB(16)
 
 static struct frames frames;
+static uint8_t memory[PAGES][PAGE_SIZE] __attribute__((aligned(PAGE_SIZE)));
+
+static void *reach(hpa_t at)
+{
+    return (uint8_t *)memory + (at.v - BASE);
+}
 
 static void what_is_added_is_free(void)
 {
-    frames_init(&frames);
+    frames_init(&frames, reach);
     CHECK(frames_add(&frames, hpa(BASE + 5), MIB(4)), "refused");
     CHECK(frames.free_bytes == MIB(4) - PAGE_SIZE, "%llu", (unsigned long long)frames.free_bytes);
     CHECK(!frames_add(&frames, hpa(BASE + MIB(1)), MIB(1)), "an overlap was accepted");
@@ -38,7 +44,7 @@ static void random_use_agrees_with_a_bitmap(void)
     uint64_t random = 3, free_pages = PAGES;
 
     memset(used, 0, sizeof(used));
-    frames_init(&frames);
+    frames_init(&frames, reach);
     frames_add(&frames, hpa(BASE), PAGES * PAGE_SIZE);
     for (unsigned n = 0; n < 200000; n++) {
         if (lives < 600 && test_random(&random) % 2) {
@@ -75,7 +81,7 @@ static void random_use_agrees_with_a_bitmap(void)
 /* Small runs are cut from odd ends, so that the aligned blocks stay whole. */
 static void small_runs_spare_large_blocks(void)
 {
-    frames_init(&frames);
+    frames_init(&frames, reach);
     frames_add(&frames, hpa(GIB(1) - MIB(3)),
                GIB(1) + MIB(3)); /* a whole GiB, and 3 MiB before it */
     for (unsigned n = 0; n < 256; n++) {
@@ -93,7 +99,7 @@ static void freeing_twice_panics(void)
 {
     jmp_buf back;
 
-    frames_init(&frames);
+    frames_init(&frames, reach);
     frames_add(&frames, hpa(BASE), MIB(1));
     hpa_t got = frames_alloc(&frames, PAGE_SIZE, PAGE_SIZE);
     frames_free(&frames, got, PAGE_SIZE);
@@ -107,13 +113,89 @@ static void freeing_twice_panics(void)
 
 static void a_full_table_refuses(void)
 {
-    frames_init(&frames);
+    frames_init(&frames, reach);
     for (uint64_t i = 0; i < FRAMES_EXTENTS_MAX; i++)
         CHECK(frames_add(&frames, hpa(BASE + i * 2 * PAGE_SIZE), PAGE_SIZE), "piece %llu",
               (unsigned long long)i);
     uint64_t before = frames.free_bytes;
     CHECK(!frames_add(&frames, hpa(GIB(1)), PAGE_SIZE), "one more was accepted");
     CHECK(frames.free_bytes == before, "free bytes changed");
+}
+
+#define PIECES (2 * FRAMES_EXTENTS_MAX + 7)
+
+/* Two owners take single pages in turn, then one gives all of its own back: each is a piece of its
+ * own, and there are more than the table holds. */
+static void cut_into_pieces(hpa_t *kept, hpa_t *freed)
+{
+    frames_init(&frames, reach);
+    frames_add(&frames, hpa(BASE), PAGES * PAGE_SIZE);
+    for (unsigned i = 0; i < PIECES; i++) {
+        kept[i] = frames_alloc(&frames, PAGE_SIZE, PAGE_SIZE);
+        freed[i] = frames_alloc(&frames, PAGE_SIZE, PAGE_SIZE);
+    }
+    for (unsigned i = 0; i < PIECES; i++)
+        frames_free(&frames, freed[i], PAGE_SIZE);
+}
+
+static void more_pieces_than_the_table_holds(void)
+{
+    static hpa_t kept[PIECES], freed[PIECES];
+
+    cut_into_pieces(kept, freed);
+    CHECK(frames.extent_count == FRAMES_EXTENTS_MAX, "%zu pieces", frames.extent_count);
+    CHECK(frames.free_bytes == (PAGES - PIECES) * PAGE_SIZE, "0x%llx bytes are free",
+          (unsigned long long)frames.free_bytes);
+    for (unsigned i = 0; i < PIECES; i++)
+        frames_free(&frames, kept[i], PAGE_SIZE);
+    CHECK(frames.extent_count == 1 && frames.extent[0].size == PAGES * PAGE_SIZE,
+          "not joined again: %zu pieces", frames.extent_count);
+    CHECK(hpa_is_none(frames.spilled), "one is left out");
+}
+
+static void pieces_beyond_the_table_are_given_out(void)
+{
+    static hpa_t kept[PIECES], freed[PIECES];
+    static uint8_t times[PAGES];
+    unsigned given = 0;
+    hpa_t got;
+
+    cut_into_pieces(kept, freed);
+    for (unsigned i = 0; i < PIECES; i++)
+        times[(kept[i].v - BASE) / PAGE_SIZE]++;
+    while (!hpa_is_none(got = frames_alloc(&frames, PAGE_SIZE, PAGE_SIZE))) {
+        CHECK(!times[(got.v - BASE) / PAGE_SIZE]++, "a page is given twice");
+        given++;
+    }
+    CHECK(given == PAGES - PIECES && frames.free_bytes == 0, "%u pages came", given);
+}
+
+static void freeing_a_spilled_page_twice_panics(void)
+{
+    static hpa_t kept[PIECES], freed[PIECES];
+    jmp_buf back;
+
+    cut_into_pieces(kept, freed);
+    panic_expected = &back;
+    panic_text[0] = '\0';
+    if (setjmp(back) == 0) {
+        frames_free(&frames, freed[PIECES - 1], PAGE_SIZE);
+        for (unsigned i = 0; i < PIECES; i++)
+            frames_free(&frames, kept[i], PAGE_SIZE);
+    }
+    panic_expected = NULL;
+    CHECK(strstr(panic_text, "freed twice"), "no panic");
+}
+
+static void the_least_that_was_free_is_noted(void)
+{
+    frames_init(&frames, reach);
+    frames_add(&frames, hpa(BASE), MIB(1));
+    frames_mark(&frames);
+    hpa_t got = frames_alloc(&frames, KIB(64), PAGE_SIZE);
+    frames_free(&frames, got, KIB(64));
+    CHECK(frames.free_bytes == MIB(1) && frames.least_free == MIB(1) - KIB(64), "0x%llx",
+          (unsigned long long)frames.least_free);
 }
 
 int main(void)
@@ -123,5 +205,9 @@ int main(void)
     RUN(small_runs_spare_large_blocks);
     RUN(freeing_twice_panics);
     RUN(a_full_table_refuses);
+    RUN(more_pieces_than_the_table_holds);
+    RUN(pieces_beyond_the_table_are_given_out);
+    RUN(freeing_a_spilled_page_twice_panics);
+    RUN(the_least_that_was_free_is_noted);
     return test_status();
 }

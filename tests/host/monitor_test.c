@@ -131,6 +131,11 @@ void vm_dump(struct vm *vm)
     add(asked, sizeof(asked), "%s:dump ", vm->settings->name);
 }
 
+void vm_finish_all(void)
+{
+    add(asked, sizeof(asked), "finish ");
+}
+
 const char *vm_end_name(enum vm_end end)
 {
     return end == VM_POWEROFF ? "poweroff" : "other";
@@ -419,6 +424,8 @@ static void commands_reach_the_vm_that_is_named(void)
         {"dump beta", "beta:dump "},
         {"pause beta", "beta:pause "},
         {"resume beta", "beta:resume "},
+        {"finish", "finish "},
+        {"finish beta", ""},
         {"s beta", ""},
         {"st b", "beta:1 "},
         {"  stats   beta  ", "beta:1 "},

@@ -70,6 +70,10 @@ static void processors_disks_and_order_are_read(void)
     CHECK(settings.vm[1].on_reset == ON_RESET_END && vm_pinned_to(&settings.vm[1], 7) == 1, "b");
     CHECK(parse("[twofold]\nrun = in_turn\n[a]\nimage = touch.elf\npaging = native\ncpus = 1\n"),
           "%s", why.text);
+    CHECK(parse("[twofold]\nside_by_side = 2\nrun = together\nrepeat = 0\nwatchdog = 3600s\n"
+                "[a]\nimage = touch.elf\n") &&
+              settings.side_by_side == 2 && settings.repeat == 0 && settings.watchdog_s == 3600,
+          "%s", why.text);
 }
 
 static void defaults_are_as_documented(void)
@@ -78,7 +82,8 @@ static void defaults_are_as_documented(void)
     const struct vm_settings *vm = &settings.vm[0];
     CHECK(settings.at_end == AT_END_STAY && settings.without == 0 && settings.run == RUN_IN_TURN &&
               settings.processors == 0 && settings.mitigations == MITIGATIONS_AUTO &&
-              settings.dma_protection,
+              settings.dma_protection && settings.side_by_side == 0 && settings.repeat == 1 &&
+              settings.watchdog_s == 20,
           "global");
     CHECK(vm->memory == MIB(64) && vm->ept_page == PAGE_SIZE_1G && vm->cpus == 1 &&
               vm->time_limit_ms == 0 && vm->paging == PAGING_COMPOUND && vm->module_count == 0 &&
@@ -151,6 +156,10 @@ static void every_mistake_names_its_line(void)
         {"[twofold]\nmitigations = some\n", "2: mitigations = some: must be auto, off or all"},
         {"[twofold]\nprocessors = 0\n", "2: processors = 0: must be a number from 1 to 512"},
         {"[twofold]\nprocessors = 513\n", "2: processors = 513: must be a number from 1 to 512"},
+        {"[twofold]\nside_by_side = 0\n", "2: side_by_side = 0: must be a number from 1 to 256"},
+        {"[twofold]\nrepeat = often\n", "2: repeat = often: must be a number from 0"},
+        {"[twofold]\nwatchdog = 20\n", "2: watchdog = 20: must be 0s to 3600s"},
+        {"[twofold]\nwatchdog = 3601s\n", "2: watchdog = 3601s: must be 0s to 3600s"},
         /* what does not fit together is told at the key that can be changed */
         {"[a]\nimage = touch.elf\ncpus = 2\npaging = native\n[b]\nimage = touch.elf\n",
          "3: cpus = 2: with paging = native only 1 is possible"},
@@ -167,6 +176,8 @@ static void every_mistake_names_its_line(void)
          "2: run = together: VM 'a' has paging = native"},
         {"[a]\nimage = touch.elf\npin = 0 3 2\n[twofold]\nprocessors = 3\n",
          "5: processors = 3: VM 'a' is pinned to processor 3"},
+        {"[twofold]\nside_by_side = 2\n[a]\nimage = touch.elf\n",
+         "2: side_by_side = 2 needs run = together"},
         {"[a]\ntime_limit = 5\n", "2: time_limit = 5: must be a number and s or ms"},
         {"[a]\ntime_limit = 0s\n", "2: time_limit = 0s: must be more"},
         {"[a]\ntime_limit = 99999999999s\n", "2: time_limit = 99999999999s: must be"},

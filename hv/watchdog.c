@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * See watchdog.h. Time alone proves nothing: a machine that is itself virtual may have stood still
+ * as a whole. So it is not the age of a beat that counts but how often, with the same time between,
+ * its processor was looked at and had not beaten.
+ */
+#include "hv/watchdog.h"
+
+#include "hv/arch.h"
+#include "hv/settings.h"
+
+#define LOOKS_MAX  4u /* that find no beat, one after the other */
+#define CACHE_LINE 64
+
+static struct watched {
+    uint64_t beats; /* written by its own processor; odd, or it rests */
+    /* What it has seen of the next one; its own. */
+    uint64_t look_at; /* TSC */
+    uint64_t seen;
+    unsigned missed; /* looks that have found no beat */
+} __attribute__((aligned(CACHE_LINE))) watched[PROCESSORS_MAX];
+
+static uint64_t between_looks; /* TSC ticks; 0: nobody looks */
+static unsigned limit;         /* seconds */
+
+void watchdog_init(unsigned seconds)
+{
+    limit = seconds;
+    between_looks = time_hz() * seconds / LOOKS_MAX;
+}
+
+void watchdog_beat(void)
+{
+    struct watched *own = &watched[processor_index()];
+
+    __atomic_store_n(&own->beats, (own->beats + 1) | 1, __ATOMIC_RELAXED);
+}
+
+void watchdog_rest(void)
+{
+    struct watched *own = &watched[processor_index()];
+
+    __atomic_store_n(&own->beats, (own->beats + 1) & ~1ull, __ATOMIC_RELAXED);
+}
+
+void watchdog_look(void)
+{
+    unsigned index = processor_index();
+    struct watched *own = &watched[index];
+    uint64_t now = time_now();
+
+    if (between_looks == 0 || now < own->look_at)
+        return;
+    unsigned next = (index + 1) % processor_count();
+    if (next == index)
+        return;
+    uint64_t beats = __atomic_load_n(&watched[next].beats, __ATOMIC_RELAXED);
+    bool rests = beats % 2 == 0;
+    own->missed = beats == own->seen && !rests ? own->missed + 1 : 0;
+    own->seen = beats;
+    own->look_at = now + between_looks;
+    if (own->missed == LOOKS_MAX)
+        panic("processor %u is stuck: it has got nowhere for %u s", next, limit);
+}
+
+uint64_t watchdog_period(void)
+{
+    return between_looks > 0 ? between_looks : ~0ull;
+}
