@@ -9,11 +9,6 @@
 #define PIN_INTR    0u
 #define PIN_TIMER   2u
 
-#define MSR_APIC_BASE    0x1bu
-#define MSR_TSC_DEADLINE 0x6e0u
-#define MSR_X2APIC       0x800u
-#define MSR_X2APIC_LAST  0x8ffu
-
 /* --- the APICs' bus --------------------------------------------------------------------------- */
 
 #define NOBODY VCPUS_MAX

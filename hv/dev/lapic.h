@@ -20,7 +20,8 @@
 #define LAPIC_BASE 0xfee00000u /* after reset */
 #define LAPIC_SIZE 0x1000u
 
-#define LAPIC_VECTORS 256u
+#define LAPIC_VECTORS   256u
+#define LAPIC_SET_WORDS (LAPIC_VECTORS / 32)
 
 enum lapic_mode { LAPIC_DISABLED, LAPIC_XAPIC, LAPIC_X2APIC };
 
@@ -28,7 +29,7 @@ enum lapic_lvt { LVT_TIMER, LVT_THERMAL, LVT_PERFORMANCE, LVT_LINT0, LVT_LINT1, 
 
 /* A bit for each vector: IRR, ISR, TMR. */
 struct vector_set {
-    uint32_t word[LAPIC_VECTORS / 32];
+    uint32_t word[LAPIC_SET_WORDS];
 };
 
 struct lapic_timer {
