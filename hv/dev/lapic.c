@@ -3,8 +3,6 @@
  * See lapic.h. */
 #include "hv/dev/lapic.h"
 
-#include <string.h>
-
 #include "hv/dev/lapic_internal.h"
 
 #define REGISTER_BYTES 4u
@@ -19,9 +17,8 @@
 
 #define LVT_STATUS BIT32(12) /* read only: nothing is ever under way */
 
-#define ICR_BITS       0x000ccfffu /* of the low half, all but the delivery status */
-#define ICR_HIGH_BITS  0xff000000u /* xAPIC mode */
-#define ICR_HIGH_SHIFT 32
+#define ICR_BITS      0x000ccfffu /* of the low half, all but the delivery status */
+#define ICR_HIGH_BITS 0xff000000u /* xAPIC mode */
 
 #define BASE_PAGE_SHIFT 12
 
@@ -46,6 +43,7 @@ static void write_svr(struct lapic *lapic, uint32_t value)
         return;
     for (unsigned i = 0; i < LVTS; i++)
         lapic->lvt[i] |= APIC_LVT_MASKED;
+    lapic->view_stale = true;
 }
 
 static void write_lvt(struct lapic *lapic, enum lapic_lvt which, uint32_t value)
@@ -55,6 +53,7 @@ static void write_lvt(struct lapic *lapic, enum lapic_lvt which, uint32_t value)
         value |= APIC_LVT_MASKED;
     if (which == LVT_TIMER) {
         lapic_timer_write_lvt(lapic, value);
+        lapic->view_stale = true; /* the initial count may be another, too */
         return;
     }
     if (value & LAPIC_LVT_LEVEL)
@@ -74,12 +73,10 @@ static uint32_t read_register(struct lapic *lapic, unsigned number)
 {
     bool x2apic = lapic->mode == LAPIC_X2APIC;
 
-    if (number >= APIC_ISR && number < APIC_ISR + LAPIC_SET_WORDS)
-        return lapic->isr.word[number - APIC_ISR];
-    if (number >= APIC_TMR && number < APIC_TMR + LAPIC_SET_WORDS)
-        return lapic->tmr.word[number - APIC_TMR];
-    if (number >= APIC_IRR && number < APIC_IRR + LAPIC_SET_WORDS)
-        return lapic->irr.word[number - APIC_IRR];
+    if (number >= APIC_ISR && number < APIC_IRR + LAPIC_SET_WORDS) {
+        lapic_merge_requests(lapic);
+        return lapic_get(lapic, number);
+    }
     if (number >= APIC_LVT_TIMER && number < APIC_LVT_TIMER + LVTS)
         return lapic->lvt[number - APIC_LVT_TIMER];
     switch (number) {
@@ -88,7 +85,7 @@ static uint32_t read_register(struct lapic *lapic, unsigned number)
     case APIC_VERSION:
         return VERSION;
     case APIC_TPR:
-        return lapic->tpr;
+        return lapic_tpr(lapic);
     case APIC_PPR:
         return lapic_priority(lapic);
     case APIC_LDR:
@@ -100,9 +97,9 @@ static uint32_t read_register(struct lapic *lapic, unsigned number)
     case APIC_ESR:
         return lapic->esr;
     case APIC_ICR:
-        return (uint32_t)lapic->icr;
+        return lapic->icr;
     case APIC_ICR_HIGH:
-        return (uint32_t)(lapic->icr >> ICR_HIGH_SHIFT);
+        return lapic_get(lapic, number);
     case APIC_TIMER_INITIAL:
         return lapic->timer.initial;
     case APIC_TIMER_CURRENT:
@@ -114,6 +111,69 @@ static uint32_t read_register(struct lapic *lapic, unsigned number)
         return 0;
     }
 }
+
+/* --- what a shared page shows ----------------------------------------------------------------- */
+
+/* Those that the processor lets its guest read, and that it does not keep itself (SDM 3C 30.4.2,
+ * 30.5). */
+static bool is_shown(unsigned number)
+{
+    if (number >= APIC_LVT_TIMER && number < APIC_LVT_TIMER + LVTS)
+        return true;
+    switch (number) {
+    case APIC_ID:
+    case APIC_VERSION:
+    case APIC_LDR:
+    case APIC_DFR:
+    case APIC_SVR:
+    case APIC_ESR:
+    case APIC_ICR:
+    case APIC_TIMER_INITIAL:
+    case APIC_TIMER_DIVIDE:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static void show(struct lapic *lapic, unsigned number)
+{
+    if (is_shown(number))
+        lapic_set(lapic, number, read_register(lapic, number));
+}
+
+static void show_all(struct lapic *lapic)
+{
+    for (unsigned number = APIC_ID; number <= APIC_TIMER_DIVIDE; number++)
+        show(lapic, number);
+    lapic->view_stale = false;
+}
+
+void lapic_settle(struct lapic *lapic)
+{
+    lapic_merge_requests(lapic);
+    if (lapic->view_stale)
+        show_all(lapic);
+}
+
+void lapic_share(struct lapic *lapic)
+{
+    lapic->shared = true;
+    show_all(lapic);
+}
+
+/* A write may have become something else, or nothing. */
+static void show_written(struct lapic *lapic, unsigned number)
+{
+    if (!lapic->shared)
+        return;
+    if (lapic->view_stale)
+        show_all(lapic);
+    else
+        show(lapic, number);
+}
+
+/* --- writing ---------------------------------------------------------------------------------- */
 
 /* What both modes have. */
 static void write_register(struct lapic *lapic, unsigned number, uint32_t value)
@@ -182,35 +242,37 @@ uint64_t lapic_mmio_read(struct lapic *lapic, unsigned offset, unsigned bytes)
     return bytes >= REGISTER_BYTES ? value : value & (BIT32(8 * bytes) - 1);
 }
 
+static void xapic_write(struct lapic *lapic, unsigned number, uint32_t value)
+{
+    switch (number) {
+    case APIC_LDR:
+        lapic->ldr = value & LDR_BITS;
+        break;
+    case APIC_DFR:
+        lapic->dfr = (value & LAPIC_DFR_MODEL) | DFR_ONES;
+        break;
+    case APIC_ICR:
+        lapic->icr = value & ICR_BITS;
+        lapic_send(lapic);
+        break;
+    case APIC_ICR_HIGH:
+        lapic_set(lapic, number, value & ICR_HIGH_BITS);
+        break;
+    default:
+        write_register(lapic, number, value);
+        break;
+    }
+    show_written(lapic, number);
+}
+
 void lapic_mmio_write(struct lapic *lapic, unsigned offset, unsigned bytes, uint64_t value)
 {
     unsigned number = offset >> APIC_REGISTER_SHIFT;
-    uint32_t low = (uint32_t)value;
 
-    if (!xapic_has(number)) {
+    if (!xapic_has(number))
         lapic_error(lapic, LAPIC_ESR_ILLEGAL_REGISTER);
-        return;
-    }
-    if (bytes != REGISTER_BYTES || number << APIC_REGISTER_SHIFT != offset)
-        return;
-    switch (number) {
-    case APIC_LDR:
-        lapic->ldr = low & LDR_BITS;
-        return;
-    case APIC_DFR:
-        lapic->dfr = (low & LAPIC_DFR_MODEL) | DFR_ONES;
-        return;
-    case APIC_ICR:
-        lapic->icr = (lapic->icr >> ICR_HIGH_SHIFT << ICR_HIGH_SHIFT) | (low & ICR_BITS);
-        lapic_send(lapic);
-        return;
-    case APIC_ICR_HIGH:
-        lapic->icr = (uint32_t)lapic->icr | (uint64_t)(low & ICR_HIGH_BITS) << ICR_HIGH_SHIFT;
-        return;
-    default:
-        write_register(lapic, number, low);
-        return;
-    }
+    else if (bytes == REGISTER_BYTES && number << APIC_REGISTER_SHIFT == offset)
+        xapic_write(lapic, number, (uint32_t)value);
 }
 
 /* --- x2APIC mode: MSRs (SDM 3A 11.12.1.2) ----------------------------------------------------- */
@@ -258,7 +320,7 @@ static bool x2apic_can_write(unsigned number, uint64_t *bits)
         *bits = SVR_VECTOR | APIC_SVR_ENABLE | LAPIC_SVR_SUPPRESS;
         return true;
     case APIC_ICR:
-        *bits = 0xffffffffull << ICR_HIGH_SHIFT | ICR_BITS;
+        *bits = 0xffffffffull << APIC_ICR_X2APIC_SHIFT | ICR_BITS;
         return true;
     case APIC_TIMER_INITIAL:
         *bits = 0xffffffff;
@@ -275,7 +337,9 @@ static bool x2apic_read(struct lapic *lapic, unsigned number, uint64_t *value)
 {
     if (lapic->mode != LAPIC_X2APIC || !x2apic_can_read(number))
         return false;
-    *value = number == APIC_ICR ? lapic->icr : read_register(lapic, number);
+    *value = read_register(lapic, number);
+    if (number == APIC_ICR)
+        *value |= (uint64_t)lapic_get(lapic, APIC_ICR_HIGH) << APIC_ICR_X2APIC_SHIFT;
     return true;
 }
 
@@ -286,14 +350,30 @@ static bool x2apic_write(struct lapic *lapic, unsigned number, uint64_t value)
     if (lapic->mode != LAPIC_X2APIC || !x2apic_can_write(number, &bits) || (value & ~bits))
         return false;
     if (number == APIC_ICR) {
-        lapic->icr = value;
+        lapic->icr = (uint32_t)value;
+        lapic_set(lapic, APIC_ICR_HIGH, (uint32_t)(value >> APIC_ICR_X2APIC_SHIFT));
         lapic_send(lapic);
     } else if (number == APIC_SELF_IPI) {
         lapic_send_to_self(lapic, (uint8_t)value);
     } else {
         write_register(lapic, number, (uint32_t)value);
     }
+    show_written(lapic, number);
     return true;
+}
+
+void lapic_page_written(struct lapic *lapic, unsigned offset)
+{
+    unsigned number = offset >> APIC_REGISTER_SHIFT;
+    uint32_t value;
+
+    if (number > APIC_SELF_IPI)
+        return;
+    value = lapic_get(lapic, number);
+    if (lapic->mode == LAPIC_XAPIC)
+        xapic_write(lapic, number, value);
+    else
+        (void)x2apic_write(lapic, number, value);
 }
 
 /* --- modes and resets ------------------------------------------------------------------------- */
@@ -301,10 +381,9 @@ static bool x2apic_write(struct lapic *lapic, unsigned number, uint64_t value)
 /* Registers but for IA32_APIC_BASE (SDM 3A 11.4.7.1). */
 static void reset_registers(struct lapic *lapic)
 {
-    memset(&lapic->irr, 0, sizeof(lapic->irr));
-    memset(&lapic->isr, 0, sizeof(lapic->isr));
-    memset(&lapic->tmr, 0, sizeof(lapic->tmr));
-    lapic->tpr = 0;
+    lapic_forget_interrupts(lapic);
+    lapic_set(lapic, APIC_TPR, 0);
+    lapic_set(lapic, APIC_ICR_HIGH, 0);
     lapic->svr = SVR_VECTOR;
     lapic->dfr = LAPIC_DFR_FLAT | DFR_ONES;
     lapic->ldr = 0;
@@ -315,7 +394,7 @@ static void reset_registers(struct lapic *lapic)
         lapic->lvt[i] = APIC_LVT_MASKED;
     lapic_timer_stop(&lapic->timer);
     lapic->timer.divide = 0;
-    lapic->deliverable = -1;
+    lapic->view_stale = true;
 }
 
 void lapic_reset(struct lapic *lapic)
@@ -328,14 +407,15 @@ void lapic_reset(struct lapic *lapic)
     reset_registers(lapic);
 }
 
-void lapic_init(struct lapic *lapic, unsigned id, const struct apic_bus *bus, unsigned ratio,
-                unsigned physical_bits)
+void lapic_init(struct lapic *lapic, unsigned id, struct lapic_page *page,
+                const struct apic_bus *bus, unsigned ratio, unsigned physical_bits)
 {
     uint64_t physical = physical_bits >= 64 ? ~0ull : (1ull << physical_bits) - 1;
 
     *lapic = (struct lapic){
         .bus = bus,
         .id = id,
+        .page = page,
         .physical_mask = physical >> BASE_PAGE_SHIFT << BASE_PAGE_SHIFT,
         .timer = {.ratio = ratio},
     };
@@ -386,7 +466,7 @@ static bool write_base(struct lapic *lapic, uint64_t value)
     if (lapic->mode == LAPIC_DISABLED)
         reset_registers(lapic);
     if (lapic->mode == LAPIC_X2APIC && from == LAPIC_XAPIC)
-        lapic->icr = (uint32_t)lapic->icr; /* SDM 3A 11.12.5.1: the destination is 0 */
+        lapic_set(lapic, APIC_ICR_HIGH, 0); /* SDM 3A 11.12.5.1 */
     lapic_notify(lapic);
     return true;
 }

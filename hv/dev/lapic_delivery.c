@@ -4,95 +4,187 @@
  */
 #include "hv/dev/lapic_internal.h"
 
-#define PRIORITY_CLASS 0xf0u
+#define PRIORITY_CLASS       0xf0u
+#define PRIORITY_CLASS_SHIFT 4
 
 #define LVT_DELIVERY(lvt) ((enum apic_delivery)((lvt) >> APIC_LVT_DELIVERY_SHIFT & 7))
 
 /* Interrupt command register, SDM 3A 11.6.1 */
-#define ICR_VECTOR            0xffu
-#define ICR_DELIVERY(icr)     ((unsigned)((icr) >> APIC_ICR_DELIVERY_SHIFT & 7))
-#define ICR_LOGICAL           BIT32(11)
-#define ICR_LEVEL             BIT32(15)
-#define ICR_SHORTHAND(icr)    ((enum apic_shorthand)((icr) >> 18 & 3))
-#define ICR_XAPIC_DESTINATION 56
-#define XAPIC_BROADCAST       0xffu
+#define ICR_VECTOR         0xffu
+#define ICR_DELIVERY(icr)  ((unsigned)((icr) >> APIC_ICR_DELIVERY_SHIFT & 7))
+#define ICR_LOGICAL        BIT32(11)
+#define ICR_LEVEL          BIT32(15)
+#define ICR_SHORTHAND(icr) ((enum apic_shorthand)((icr) >> 18 & 3))
+#define XAPIC_BROADCAST    0xffu
 
-/* --- sets of vectors -------------------------------------------------------------------------- */
+/* --- sets of vectors: eight registers from APIC_ISR, APIC_TMR or APIC_IRR ----------------------
+ */
 
-static void set_add(struct vector_set *set, uint8_t vector)
+#define WORD(vector) ((unsigned)(vector) / 32)
+#define MASK(vector) BIT32((vector) % 32)
+
+static void set_add(struct lapic *lapic, enum apic_register set, uint8_t vector)
 {
-    set->word[vector / 32] |= BIT32(vector % 32);
+    lapic_set(lapic, set + WORD(vector), lapic_get(lapic, set + WORD(vector)) | MASK(vector));
 }
 
-static void set_remove(struct vector_set *set, uint8_t vector)
+static void set_remove(struct lapic *lapic, enum apic_register set, uint8_t vector)
 {
-    set->word[vector / 32] &= ~BIT32(vector % 32);
+    lapic_set(lapic, set + WORD(vector), lapic_get(lapic, set + WORD(vector)) & ~MASK(vector));
 }
 
-static bool set_has(const struct vector_set *set, uint8_t vector)
+static bool set_has(const struct lapic *lapic, enum apic_register set, uint8_t vector)
 {
-    return (set->word[vector / 32] & BIT32(vector % 32)) != 0;
+    return (lapic_get(lapic, set + WORD(vector)) & MASK(vector)) != 0;
 }
 
 /* -1: empty. */
-static int set_highest(const struct vector_set *set)
+static int set_highest(const struct lapic *lapic, enum apic_register set)
 {
     for (int i = LAPIC_SET_WORDS - 1; i >= 0; i--) {
-        if (set->word[i])
-            return i * 32 + 31 - __builtin_clz(set->word[i]);
+        uint32_t word = lapic_get(lapic, set + (unsigned)i);
+        if (word)
+            return i * 32 + 31 - __builtin_clz(word);
     }
     return -1;
 }
 
 /* --- priorities (SDM 3A 11.8.3.1) ------------------------------------------------------------- */
 
-uint8_t lapic_priority(const struct lapic *lapic)
+static unsigned class_of(int vector)
 {
-    int in_service = set_highest(&lapic->isr);
-    unsigned class = in_service < 0 ? 0 : (unsigned)in_service & PRIORITY_CLASS;
-
-    return (lapic->tpr & PRIORITY_CLASS) >= class ? lapic->tpr : (uint8_t) class;
+    return vector < 0 ? 0 : (unsigned)vector & PRIORITY_CLASS;
 }
 
-/* After each change of IRR, ISR or TPR. */
+uint8_t lapic_priority(const struct lapic *lapic)
+{
+    unsigned class = class_of(set_highest(lapic, APIC_ISR));
+    uint8_t tpr = lapic_tpr(lapic);
+
+    return (tpr & PRIORITY_CLASS) >= class ? tpr : (uint8_t) class;
+}
+
+static int find_deliverable(const struct lapic *lapic)
+{
+    int requested = set_highest(lapic, APIC_IRR);
+
+    return class_of(requested) > (lapic_priority(lapic) & PRIORITY_CLASS) ? requested : -1;
+}
+
+/* After each change of IRR, ISR or TPR. What the processor keeps by itself must hear of each. */
 static void update(struct lapic *lapic)
 {
     int before = lapic->deliverable;
-    int requested = set_highest(&lapic->irr);
 
-    lapic->deliverable = -1;
-    if (requested >= 0 &&
-        ((unsigned)requested & PRIORITY_CLASS) > (lapic_priority(lapic) & PRIORITY_CLASS))
-        lapic->deliverable = requested;
-    if (lapic->deliverable >= 0 && lapic->deliverable != before)
+    lapic->deliverable = find_deliverable(lapic);
+    if (lapic->shared || (lapic->deliverable >= 0 && lapic->deliverable != before))
         lapic_notify(lapic);
+}
+
+uint8_t lapic_tpr(const struct lapic *lapic)
+{
+    return (uint8_t)lapic_get(lapic, APIC_TPR);
 }
 
 void lapic_set_tpr(struct lapic *lapic, uint8_t tpr)
 {
-    lapic->tpr = tpr;
+    lapic_set(lapic, APIC_TPR, tpr);
     update(lapic);
 }
 
+/* What is left in IRR is of no higher class. */
 uint8_t lapic_take(struct lapic *lapic)
 {
     uint8_t vector = (uint8_t)lapic->deliverable;
 
-    set_remove(&lapic->irr, vector);
-    set_add(&lapic->isr, vector);
-    update(lapic);
+    set_remove(lapic, APIC_IRR, vector);
+    set_add(lapic, APIC_ISR, vector);
+    lapic->deliverable = -1;
     return vector;
+}
+
+int lapic_pending_shared(struct lapic *lapic)
+{
+    lapic_settle(lapic);
+    lapic->deliverable = find_deliverable(lapic);
+    return lapic->deliverable;
+}
+
+static uint8_t vector_or_0(int vector)
+{
+    return vector < 0 ? 0 : (uint8_t)vector;
+}
+
+uint8_t lapic_requested(const struct lapic *lapic)
+{
+    return vector_or_0(set_highest(lapic, APIC_IRR));
+}
+
+uint8_t lapic_in_service(const struct lapic *lapic)
+{
+    return vector_or_0(set_highest(lapic, APIC_ISR));
+}
+
+uint8_t lapic_tpr_threshold(const struct lapic *lapic)
+{
+    unsigned requested = class_of(set_highest(lapic, APIC_IRR));
+    unsigned tpr = lapic_tpr(lapic) & PRIORITY_CLASS;
+
+    if (requested <= class_of(set_highest(lapic, APIC_ISR)) || requested > tpr)
+        return 0;
+    return (uint8_t)(requested >> PRIORITY_CLASS_SHIFT);
+}
+
+void lapic_forget_interrupts(struct lapic *lapic)
+{
+    for (unsigned i = 0; i < LAPIC_SET_WORDS; i++) {
+        lapic_set(lapic, APIC_ISR + i, 0);
+        lapic_set(lapic, APIC_TMR + i, 0);
+        lapic_set(lapic, APIC_IRR + i, 0);
+        lapic->came.word[i] = 0;
+    }
+    lapic->has_came = false;
+    lapic->deliverable = -1;
 }
 
 /* --- accepting -------------------------------------------------------------------------------- */
 
+/* The requests of one word of vectors, with those that are level-triggered. */
+static void accept(struct lapic *lapic, unsigned word, uint32_t came, uint32_t level)
+{
+    lapic_set(lapic, APIC_IRR + word, lapic_get(lapic, APIC_IRR + word) | came);
+    lapic_set(lapic, APIC_TMR + word, (lapic_get(lapic, APIC_TMR + word) & ~came) | (came & level));
+}
+
+void lapic_merge_requests(struct lapic *lapic)
+{
+    if (!lapic->has_came)
+        return;
+    lapic->has_came = false;
+    for (unsigned i = 0; i < LAPIC_SET_WORDS; i++) {
+        accept(lapic, i, lapic->came.word[i], lapic->came_level.word[i]);
+        lapic->came.word[i] = 0;
+    }
+}
+
+/* Requests come from all processors of the VM, and this one's may be using the page. */
+static void note_request(struct lapic *lapic, uint8_t vector, bool level)
+{
+    uint32_t *of_level = &lapic->came_level.word[WORD(vector)];
+
+    lapic->came.word[WORD(vector)] |= MASK(vector);
+    *of_level = level ? *of_level | MASK(vector) : *of_level & ~MASK(vector);
+    lapic->has_came = true;
+    lapic_notify(lapic);
+}
+
 static void request(struct lapic *lapic, uint8_t vector, bool level)
 {
-    set_add(&lapic->irr, vector);
-    if (level)
-        set_add(&lapic->tmr, vector);
-    else
-        set_remove(&lapic->tmr, vector);
+    if (lapic->shared) {
+        note_request(lapic, vector, level);
+        return;
+    }
+    accept(lapic, WORD(vector), MASK(vector), level ? MASK(vector) : 0);
     update(lapic);
 }
 
@@ -258,8 +350,10 @@ void lapic_look_at_level(struct lapic *lapic)
     if (!is_level_triggered(lapic, 0) || !lapic->lint[0] ||
         (*lvt & (APIC_LVT_MASKED | LAPIC_LVT_REMOTE_IRR)))
         return;
-    if ((*lvt & LAPIC_LVT_VECTOR) >= APIC_VECTOR_MIN)
+    if ((*lvt & LAPIC_LVT_VECTOR) >= APIC_VECTOR_MIN) {
         *lvt |= LAPIC_LVT_REMOTE_IRR;
+        lapic->view_stale = true;
+    }
     accept_fixed(lapic, *lvt & LAPIC_LVT_VECTOR, true);
 }
 
@@ -288,23 +382,30 @@ bool lapic_passes_extint(const struct lapic *lapic)
            (!(lvt & APIC_LVT_MASKED) && LVT_DELIVERY(lvt) == APIC_EXTINT);
 }
 
-void lapic_end_of_interrupt(struct lapic *lapic)
+void lapic_ended(struct lapic *lapic, uint8_t vector)
 {
-    int vector = set_highest(&lapic->isr);
     uint32_t *lint0 = &lapic->lvt[LVT_LINT0];
 
-    if (vector < 0)
+    if (!set_has(lapic, APIC_TMR, vector))
         return;
-    set_remove(&lapic->isr, (uint8_t)vector);
-    update(lapic);
-    if (!set_has(&lapic->tmr, (uint8_t)vector))
-        return;
-    if ((*lint0 & LAPIC_LVT_REMOTE_IRR) && (*lint0 & LAPIC_LVT_VECTOR) == (unsigned)vector) {
+    if ((*lint0 & LAPIC_LVT_REMOTE_IRR) && (*lint0 & LAPIC_LVT_VECTOR) == vector) {
         *lint0 &= ~LAPIC_LVT_REMOTE_IRR;
+        lapic->view_stale = true;
         lapic_look_at_level(lapic);
     }
     if (!(lapic->svr & LAPIC_SVR_SUPPRESS))
-        lapic->bus->eoi(lapic->bus->context, (uint8_t)vector);
+        lapic->bus->eoi(lapic->bus->context, vector);
+}
+
+void lapic_end_of_interrupt(struct lapic *lapic)
+{
+    int vector = set_highest(lapic, APIC_ISR);
+
+    if (vector < 0)
+        return;
+    set_remove(lapic, APIC_ISR, (uint8_t)vector);
+    update(lapic);
+    lapic_ended(lapic, (uint8_t)vector);
 }
 
 /* --- interprocessor interrupts (SDM 3A 11.6) -------------------------------------------------- */
@@ -320,16 +421,17 @@ static bool is_valid_combination(enum apic_shorthand shorthand, unsigned deliver
 
 static uint32_t icr_destination(const struct lapic *lapic)
 {
-    uint32_t xapic = (uint32_t)(lapic->icr >> ICR_XAPIC_DESTINATION);
+    uint32_t high = lapic_get(lapic, APIC_ICR_HIGH);
+    uint32_t xapic = high >> APIC_ID_SHIFT;
 
     if (lapic->mode == LAPIC_X2APIC)
-        return (uint32_t)(lapic->icr >> APIC_ICR_X2APIC_SHIFT);
+        return high;
     return xapic == XAPIC_BROADCAST ? APIC_BROADCAST : xapic;
 }
 
 void lapic_send(struct lapic *lapic)
 {
-    uint64_t icr = lapic->icr;
+    uint32_t icr = lapic->icr;
     unsigned delivery = ICR_DELIVERY(icr);
     uint8_t vector = icr & ICR_VECTOR;
     bool has_vector = delivery == APIC_FIXED || delivery == APIC_LOWEST;

@@ -33,6 +33,17 @@ static inline uint64_t lapic_now(const struct lapic *lapic)
     return lapic->bus->now(lapic->bus->context);
 }
 
+/* A register in the page. The processor may change it meanwhile, as a whole. */
+static inline uint32_t lapic_get(const struct lapic *lapic, unsigned number)
+{
+    return __atomic_load_n(&lapic->page->reg[number].value, __ATOMIC_RELAXED);
+}
+
+static inline void lapic_set(struct lapic *lapic, unsigned number, uint32_t value)
+{
+    __atomic_store_n(&lapic->page->reg[number].value, value, __ATOMIC_RELAXED);
+}
+
 /* --- delivery --------------------------------------------------------------------------------- */
 
 /* A bit of ESR: noted, and told by the LVT's error entry. */
@@ -43,6 +54,12 @@ void lapic_local_interrupt(struct lapic *lapic, enum lapic_lvt which);
 
 /* Send LINT0's level-triggered interrupt if it is asserted and the one before has had its EOI. */
 void lapic_look_at_level(struct lapic *lapic);
+
+/* No interrupt is requested or in service any more. */
+void lapic_forget_interrupts(struct lapic *lapic);
+
+/* Put the requests that came while the page was in use into it. */
+void lapic_merge_requests(struct lapic *lapic);
 
 /* EOI is written. */
 void lapic_end_of_interrupt(struct lapic *lapic);
