@@ -5,52 +5,21 @@
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/io.h"
 #include "arch/x86_64/processor.h"
+#include "hv/apic_registers.h"
 #include "hv/arch.h"
 #include "hv/console.h"
 #include "hv/faults.h"
 
-/* Registers by their xAPIC offset; in x2APIC mode the MSR is 0x800 + offset / 16 (SDM 3A table
- * 11-6). */
-enum {
-    APIC_ID = 0x20,
-    APIC_VERSION = 0x30,
-    APIC_EOI = 0xb0,
-    APIC_SPURIOUS = 0xf0,
-    APIC_LVT_CMCI = 0x2f0,
-    APIC_COMMAND = 0x300,
-    APIC_COMMAND_HIGH = 0x310, /* xAPIC alone */
-    APIC_LVT_TIMER = 0x320,
-    APIC_LVT_THERMAL = 0x330,
-    APIC_LVT_PERFORMANCE = 0x340,
-    APIC_LVT_LINT0 = 0x350,
-    APIC_LVT_LINT1 = 0x360,
-    APIC_LVT_ERROR = 0x370,
-    APIC_TIMER_INITIAL = 0x380,
-    APIC_TIMER_CURRENT = 0x390,
-    APIC_TIMER_DIVIDE = 0x3e0,
-};
-
-#define X2APIC_MSR_FIRST   0x800u
-#define APIC_BASE_X2APIC   BIT(10)
 #define APIC_BASE_ADDRESS  0x000ffffffffff000ull
 #define APIC_BYTES         0x400u
-#define SPURIOUS_ENABLE    BIT(8)
 #define VERSION_MAX_LVT(v) ((v) >> 16 & 0xff) /* the number of LVT entries less one */
-#define LVT_TSC_DEADLINE   BIT(18)
-#define LVT_MASKED         BIT(16)
-#define LVT_DELIVERY       (7u << 8)
-#define LVT_DELIVERY_SMI   (2u << 8)
+#define LVT_TSC_DEADLINE   ((uint32_t)TIMER_DEADLINE << APIC_LVT_MODE_SHIFT)
+#define LVT_DELIVERY(lvt)  ((lvt) >> APIC_LVT_DELIVERY_SHIFT & 7)
 #define DIVIDE_BY_1        0xbu
-#define XAPIC_ID_SHIFT     24
 #define XAPIC_ID_MAX       0xfeu /* 0xff is all processors */
 
 /* Interrupt command, SDM 3A figure 11-12: physical destination, edge */
-#define COMMAND_FIXED   (0u << 8)
-#define COMMAND_NMI     (4u << 8)
-#define COMMAND_INIT    (5u << 8)
-#define COMMAND_STARTUP (6u << 8)
-#define COMMAND_PENDING BIT(12) /* xAPIC: the last one is on its way */
-#define COMMAND_ASSERT  BIT(14)
+#define COMMAND(delivery) (APIC_ICR_ASSERT | (uint32_t)(delivery) << APIC_ICR_DELIVERY_SHIFT)
 
 #define VECTOR_TIMER    0xf0u
 #define VECTOR_KICK     0xf1u
@@ -70,19 +39,22 @@ static uint64_t timer_hz;
 static uint64_t timer_per_tsc; /* timer ticks a TSC tick, times 2^32 */
 static bool has_tsc_deadline;
 
-static uint32_t apic_read(unsigned offset)
+static volatile uint32_t *xapic_register(enum apic_register number)
 {
-    if (!xapic)
-        return (uint32_t)rdmsr(X2APIC_MSR_FIRST + offset / 16);
-    return xapic[offset / sizeof(uint32_t)];
+    return &xapic[(number << APIC_REGISTER_SHIFT) / sizeof(uint32_t)];
 }
 
-static void apic_write(unsigned offset, uint32_t value)
+static uint32_t apic_read(enum apic_register number)
+{
+    return xapic ? *xapic_register(number) : (uint32_t)rdmsr(MSR_X2APIC + number);
+}
+
+static void apic_write(enum apic_register number, uint32_t value)
 {
     if (!xapic)
-        wrmsr(X2APIC_MSR_FIRST + offset / 16, value);
+        wrmsr(MSR_X2APIC + number, value);
     else
-        xapic[offset / sizeof(uint32_t)] = value;
+        *xapic_register(number) = value;
 }
 
 static bool in_x2apic_mode(void)
@@ -113,7 +85,7 @@ static void enable(bool want_x2apic)
 static void mask_all(void)
 {
     static const struct {
-        uint16_t offset;
+        uint8_t number;  /* enum apic_register */
         uint8_t max_lvt; /* the least value of VERSION_MAX_LVT that has it */
     } entries[] = {
         {APIC_LVT_TIMER, 0},       {APIC_LVT_LINT0, 0},   {APIC_LVT_LINT1, 0}, {APIC_LVT_ERROR, 3},
@@ -122,10 +94,9 @@ static void mask_all(void)
     uint32_t max_lvt = VERSION_MAX_LVT(apic_read(APIC_VERSION));
 
     for (unsigned i = 0; i < ARRAY_SIZE(entries); i++) {
-        if (max_lvt < entries[i].max_lvt ||
-            (apic_read(entries[i].offset) & LVT_DELIVERY) == LVT_DELIVERY_SMI)
+        if (max_lvt < entries[i].max_lvt || LVT_DELIVERY(apic_read(entries[i].number)) == APIC_SMI)
             continue;
-        apic_write(entries[i].offset, LVT_MASKED | VECTOR_SPURIOUS);
+        apic_write(entries[i].number, APIC_LVT_MASKED | VECTOR_SPURIOUS);
     }
 }
 
@@ -161,7 +132,7 @@ void apic_init(bool want_x2apic)
     outb(PIC1_DATA, PIC_MASK_ALL);
     outb(PIC2_DATA, PIC_MASK_ALL);
     mask_all();
-    apic_write(APIC_SPURIOUS, SPURIOUS_ENABLE | VECTOR_SPURIOUS);
+    apic_write(APIC_SVR, APIC_SVR_ENABLE | VECTOR_SPURIOUS);
     calibrate_timer();
     has_tsc_deadline =
         (cpuid(1, 0).ecx & CPUID1_ECX_TSC_DEADLINE) && !fault_capability("TSC deadline");
@@ -179,7 +150,7 @@ bool apic_enter(struct why *why)
     if (xapic && in_x2apic_mode())
         return why_set(why, "its APIC is in x2APIC mode, and the boot processor's is not");
     mask_all();
-    apic_write(APIC_SPURIOUS, SPURIOUS_ENABLE | VECTOR_SPURIOUS);
+    apic_write(APIC_SVR, APIC_SVR_ENABLE | VECTOR_SPURIOUS);
     apic_write(APIC_TIMER_DIVIDE, DIVIDE_BY_1);
     return true;
 }
@@ -188,7 +159,7 @@ uint32_t apic_id(void)
 {
     uint32_t id = apic_read(APIC_ID);
 
-    return xapic ? id >> XAPIC_ID_SHIFT : id;
+    return xapic ? id >> APIC_ID_SHIFT : id;
 }
 
 /* --- interrupts to other processors ----------------------------------------------------------- */
@@ -207,33 +178,33 @@ static void send(uint32_t id, uint32_t command)
 {
     if (!xapic) {
         __asm__ volatile("mfence; lfence" : : : "memory");
-        wrmsr(X2APIC_MSR_FIRST + APIC_COMMAND / 16, (uint64_t)id << 32 | command);
+        wrmsr(MSR_X2APIC + APIC_ICR, (uint64_t)id << APIC_ICR_X2APIC_SHIFT | command);
         return;
     }
-    for (unsigned i = 0; i < SEND_POLLS_MAX && (apic_read(APIC_COMMAND) & COMMAND_PENDING); i++)
+    for (unsigned i = 0; i < SEND_POLLS_MAX && (apic_read(APIC_ICR) & APIC_ICR_PENDING); i++)
         cpu_pause();
-    apic_write(APIC_COMMAND_HIGH, id << XAPIC_ID_SHIFT);
-    apic_write(APIC_COMMAND, command);
+    apic_write(APIC_ICR_HIGH, id << APIC_ID_SHIFT);
+    apic_write(APIC_ICR, command);
 }
 
 void apic_send_init(uint32_t id)
 {
-    send(id, COMMAND_INIT | COMMAND_ASSERT);
+    send(id, COMMAND(APIC_INIT));
 }
 
 void apic_send_startup(uint32_t id, uint8_t page)
 {
-    send(id, COMMAND_STARTUP | COMMAND_ASSERT | page);
+    send(id, COMMAND(APIC_SIPI) | page);
 }
 
 void apic_send_kick(uint32_t id)
 {
-    send(id, COMMAND_FIXED | COMMAND_ASSERT | VECTOR_KICK);
+    send(id, COMMAND(APIC_FIXED) | VECTOR_KICK);
 }
 
 void apic_send_nmi(uint32_t id)
 {
-    send(id, COMMAND_NMI | COMMAND_ASSERT);
+    send(id, COMMAND(APIC_NMI));
 }
 
 /* --- the timer -------------------------------------------------------------------------------- */
@@ -253,7 +224,7 @@ void apic_timer_once(uint64_t until)
     uint64_t now = time_now();
 
     if (until == APIC_TIMER_NEVER) {
-        apic_write(APIC_LVT_TIMER, LVT_MASKED | VECTOR_TIMER);
+        apic_write(APIC_LVT_TIMER, APIC_LVT_MASKED | VECTOR_TIMER);
         apic_write(APIC_TIMER_INITIAL, 0);
     } else if (has_tsc_deadline) {
         apic_write(APIC_LVT_TIMER, LVT_TSC_DEADLINE | VECTOR_TIMER);

@@ -429,6 +429,7 @@ static void create_devices(struct vm *vm)
         .name = s->name,
         .output = console_write,
         .cpus = s->cpus,
+        .lapic_pages = vm->lapic_pages,
         .tsc_hz = time_hz(),
         .apic_ratio = arch_apic_ratio(),
         .physical_bits = arch_physical_bits(),
@@ -503,7 +504,8 @@ static bool create_vcpus(struct vm *vm, struct why *why)
 
     vm->vcpu_pages = (count * sizeof(struct vcpu) + PAGE_SIZE - 1) / PAGE_SIZE;
     vm->vcpu = host_pages_alloc(vm->vcpu_pages);
-    if (!vm->vcpu)
+    vm->lapic_pages = host_pages_alloc(count);
+    if (!vm->vcpu || !vm->lapic_pages)
         return why_set(why, "no memory for virtual processors");
     for (unsigned i = 0; i < count; i++) {
         struct vcpu *v = &vm->vcpu[i];
@@ -573,6 +575,8 @@ static void destroy(struct vm *vm)
         vms.load[vm->vcpu[i].processor]--;
     if (vm->vcpu)
         host_pages_free(vm->vcpu, vm->vcpu_pages);
+    if (vm->lapic_pages)
+        host_pages_free(vm->lapic_pages, vm->settings->cpus);
     host_pages_free(vm, VM_PAGES);
 }
 

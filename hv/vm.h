@@ -137,8 +137,9 @@ struct vm {
     struct vcpu *vcpu;   /* vcpu_count of them */
     unsigned vcpu_count; /* one touches the VM without the lock */
     size_t vcpu_pages;
-    struct arch_vm *arch; /* NULL with paging = native */
-    struct lock lock;     /* see above */
+    struct lapic_page *lapic_pages; /* one a virtual processor */
+    struct arch_vm *arch;           /* NULL with paging = native */
+    struct lock lock;               /* see above */
     enum vm_end end;
     int status;
     struct why why;        /* VM_STOPPED: the reason, for people */

@@ -61,7 +61,6 @@
 #define EFER_NXE BIT(11)
 
 #define MSR_TSC             0x10u
-#define MSR_APIC_BASE       0x1bu
 #define MSR_FEATURE_CONTROL 0x3au
 #define MSR_TSC_ADJUST      0x3bu
 #define MSR_SPEC_CTRL       0x48u
@@ -74,9 +73,7 @@
 #define MSR_MCG_STATUS      0x17au
 #define MSR_MISC_ENABLE     0x1a0u
 #define MSR_DEBUGCTL        0x1d9u
-#define MSR_TSC_DEADLINE    0x6e0u
 #define MSR_MTRR_DEF_TYPE   0x2ffu
-#define MSR_TSC_DEADLINE    0x6e0u
 #define MSR_PAT             0x277u
 #define MSR_EFER            0xc0000080u
 #define MSR_STAR            0xc0000081u
@@ -88,8 +85,6 @@
 #define MSR_KERNEL_GS_BASE  0xc0000102u
 #define MSR_TSC_AUX         0xc0000103u
 #define MSR_XSS             0xda0u
-
-#define APIC_BASE_ENABLE BIT(11) /* of MSR_APIC_BASE, SDM 3A 11.4.4 */
 
 #define FEATURE_CONTROL_LOCK        BIT(0)
 #define FEATURE_CONTROL_VMX_OUT_SMX BIT(2)

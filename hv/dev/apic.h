@@ -9,16 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Delivery modes, as the ICR, the LVT and redirection entries encode them. */
-enum apic_delivery {
-    APIC_FIXED = 0,
-    APIC_LOWEST = 1,
-    APIC_SMI = 2,
-    APIC_NMI = 4,
-    APIC_INIT = 5,
-    APIC_SIPI = 6,
-    APIC_EXTINT = 7,
-};
+#include "hv/apic_registers.h"
 
 #define APIC_BROADCAST 0xffffffffu
 

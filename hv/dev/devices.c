@@ -57,6 +57,7 @@ void devices_init(struct vm_devices *devices, const struct devices_config *confi
     devices->end = DEVICES_RUNNING;
     interrupts_init(&devices->interrupts,
                     &(struct interrupts_config){.cpus = config->cpus,
+                                                .pages = config->lapic_pages,
                                                 .apic_ratio = config->apic_ratio,
                                                 .physical_bits = config->physical_bits,
                                                 .host = config->host});

@@ -39,11 +39,12 @@ struct devices_config {
     const char *name;    /* stands before each line of the UART */
     uart_output *output; /* where those go */
     unsigned cpus;
-    uint64_t tsc_hz;             /* of the guest's TSC */
-    unsigned apic_ratio;         /* TSC ticks to one of the local APICs' timers, undivided */
-    unsigned physical_bits;      /* MAXPHYADDR */
-    uint64_t wall_seconds;       /* the time now, since 1970 */
-    const struct guest_ram *ram; /* the VM's, which devices write to */
+    uint64_t tsc_hz;                /* of the guest's TSC */
+    struct lapic_page *lapic_pages; /* one each */
+    unsigned apic_ratio;            /* TSC ticks to one of the local APICs' timers, undivided */
+    unsigned physical_bits;         /* MAXPHYADDR */
+    uint64_t wall_seconds;          /* the time now, since 1970 */
+    const struct guest_ram *ram;    /* the VM's, which devices write to */
     const struct devices_host *host;
     const struct block_pages *pages; /* for what guests write to disks */
     struct devices_disk {

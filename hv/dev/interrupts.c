@@ -9,11 +9,6 @@
 #define PIN_INTR    0u
 #define PIN_TIMER   2u
 
-#define MSR_APIC_BASE    0x1bu
-#define MSR_TSC_DEADLINE 0x6e0u
-#define MSR_X2APIC       0x800u
-#define MSR_X2APIC_LAST  0x8ffu
-
 /* --- the APICs' bus --------------------------------------------------------------------------- */
 
 #define NOBODY VCPUS_MAX
@@ -166,9 +161,14 @@ void interrupts_write_pics(struct interrupts *interrupts, uint16_t port, uint8_t
 
 /* --- what a processor asks -------------------------------------------------------------------- */
 
-int interrupts_pending(const struct interrupts *interrupts, unsigned cpu)
+bool interrupts_extint_pending(const struct interrupts *interrupts, unsigned cpu)
 {
-    if (interrupts->pics.intr && extint_reaches(interrupts, cpu))
+    return interrupts->pics.intr && extint_reaches(interrupts, cpu);
+}
+
+int interrupts_pending(struct interrupts *interrupts, unsigned cpu)
+{
+    if (interrupts_extint_pending(interrupts, cpu))
         return pics_vector(&interrupts->pics);
     return lapic_pending(&interrupts->lapic[cpu]);
 }
@@ -177,7 +177,7 @@ int interrupts_take(struct interrupts *interrupts, unsigned cpu)
 {
     struct lapic *lapic = &interrupts->lapic[cpu];
 
-    if (interrupts->pics.intr && extint_reaches(interrupts, cpu)) {
+    if (interrupts_extint_pending(interrupts, cpu)) {
         uint8_t vector = pics_acknowledge(&interrupts->pics);
         set_intr(interrupts, false); /* INTA ends it; the next request is another rise */
         if (interrupts->pics.intr)
@@ -212,7 +212,7 @@ enum apic_start interrupts_take_start(struct interrupts *interrupts, unsigned cp
     return APIC_START_NONE;
 }
 
-bool interrupts_any(const struct interrupts *interrupts, unsigned cpu)
+bool interrupts_any(struct interrupts *interrupts, unsigned cpu)
 {
     const struct lapic *lapic = &interrupts->lapic[cpu];
 
@@ -232,7 +232,7 @@ void interrupts_tick(struct interrupts *interrupts, unsigned cpu)
 
 uint8_t interrupts_tpr(const struct interrupts *interrupts, unsigned cpu)
 {
-    return interrupts->lapic[cpu].tpr;
+    return lapic_tpr(&interrupts->lapic[cpu]);
 }
 
 void interrupts_set_tpr(struct interrupts *interrupts, unsigned cpu, uint8_t tpr)
@@ -295,6 +295,17 @@ bool interrupts_write_lapic(struct interrupts *interrupts, unsigned cpu, gpa_t a
     return true;
 }
 
+void interrupts_page_written(struct interrupts *interrupts, unsigned cpu, unsigned offset)
+{
+    lapic_page_written(&interrupts->lapic[cpu], offset);
+    ioapic_retry(&interrupts->ioapic); /* it may accept now what it did not before */
+}
+
+void interrupts_ended(struct interrupts *interrupts, unsigned cpu, uint8_t vector)
+{
+    lapic_ended(&interrupts->lapic[cpu], vector);
+}
+
 uint64_t interrupts_read_ioapic(const struct interrupts *interrupts, unsigned offset,
                                 unsigned bytes)
 {
@@ -335,8 +346,8 @@ void interrupts_init(struct interrupts *interrupts, const struct interrupts_conf
         .notify = bus_notify,
     };
     for (unsigned i = 0; i < config->cpus; i++)
-        lapic_init(&interrupts->lapic[i], i, &interrupts->bus, config->apic_ratio,
-                   config->physical_bits);
+        lapic_init(&interrupts->lapic[i], i, &config->pages[i], &interrupts->bus,
+                   config->apic_ratio, config->physical_bits);
     ioapic_init(&interrupts->ioapic, ioapic_send, interrupts);
     interrupts_reset(interrupts);
 }

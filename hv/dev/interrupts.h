@@ -31,9 +31,10 @@ enum { INTERRUPT_NONE = -1 };
 enum apic_start { APIC_START_NONE, APIC_START_INIT, APIC_START_SIPI };
 
 struct interrupts_config {
-    unsigned cpus;          /* 1 to VCPUS_MAX */
-    unsigned apic_ratio;    /* TSC ticks to one of the local APICs' clock; at least 1 */
-    unsigned physical_bits; /* MAXPHYADDR */
+    unsigned cpus;            /* 1 to VCPUS_MAX */
+    struct lapic_page *pages; /* one each: the local APICs' registers */
+    unsigned apic_ratio;      /* TSC ticks to one of the local APICs' clock; at least 1 */
+    unsigned physical_bits;   /* MAXPHYADDR */
     const struct devices_host *host;
 };
 
@@ -61,7 +62,10 @@ void interrupts_set_line(struct interrupts *interrupts, unsigned gsi, bool level
  * The vector that processor `cpu` would take now if its RFLAGS.IF were set: the i8259s' if their
  * INTR gets to it, else the highest of its local APIC above its priority; INTERRUPT_NONE.
  */
-int interrupts_pending(const struct interrupts *interrupts, unsigned cpu);
+int interrupts_pending(struct interrupts *interrupts, unsigned cpu);
+
+/* Whether that is the i8259s': it comes by an INTA cycle, and not through the local APIC. */
+bool interrupts_extint_pending(const struct interrupts *interrupts, unsigned cpu);
 
 /* The processor takes it: IRR to ISR, or an INTA cycle. INTERRUPT_NONE if there is none. */
 int interrupts_take(struct interrupts *interrupts, unsigned cpu);
@@ -77,7 +81,7 @@ bool interrupts_take_nmi(struct interrupts *interrupts, unsigned cpu);
 enum apic_start interrupts_take_start(struct interrupts *interrupts, unsigned cpu, uint8_t *page);
 
 /* Whether any of the above would return something: cheap, for a processor that sleeps. */
-bool interrupts_any(const struct interrupts *interrupts, unsigned cpu);
+bool interrupts_any(struct interrupts *interrupts, unsigned cpu);
 
 /* Guest TSC at which the timer of `cpu` interrupts, or NO_EVENT; and do what is due. */
 uint64_t interrupts_next_event(const struct interrupts *interrupts, unsigned cpu);
@@ -95,6 +99,11 @@ bool interrupts_read_msr(struct interrupts *interrupts, unsigned cpu, uint32_t m
                          uint64_t *value);
 bool interrupts_write_msr(struct interrupts *interrupts, unsigned cpu, uint32_t msr,
                           uint64_t value);
+
+/* The local APIC of `cpu`, whose page the processor uses: see lapic.h. Its processor wrote to the
+ * page, or ended an interrupt. */
+void interrupts_page_written(struct interrupts *interrupts, unsigned cpu, unsigned offset);
+void interrupts_ended(struct interrupts *interrupts, unsigned cpu, uint8_t vector);
 
 /* The i8259s' ports: 0x20, 0x21, 0xa0, 0xa1, 0x4d0, 0x4d1. */
 uint8_t interrupts_read_pics(struct interrupts *interrupts, uint16_t port);

@@ -7,7 +7,17 @@
  *   - Local interrupts: the timer, LINT0, LINT1 and errors occur; the thermal sensor and the
  *     performance counters have LVT entries that nothing triggers.
  *   - SMIs and remote reads are accepted and do nothing.
- *   - The processor's interrupts are found by lapic_pending(): nothing is scanned there.
+ *   - The processor's interrupts are found by lapic_pending(): nothing is scanned there, unless the
+ *     page is shared.
+ *
+ * TPR, ISR, TMR, IRR and the upper half of ICR are kept in a page that is laid out as a processor's
+ * virtual-APIC page (SDM 3C 30.1). lapic_share() lets the processor that runs the guest use it,
+ * too:
+ *
+ *   - While its guest runs the processor may change these registers. Nobody else touches the page
+ *     then: what interrupts come are noted beside it, until the processor settles (lapic_settle).
+ *   - The other registers are the model's. Each change shows in the page, where the processor lets
+ *     its guest read them; what the guest writes there comes by lapic_page_written.
  */
 #ifndef HV_DEV_LAPIC_H
 #define HV_DEV_LAPIC_H
@@ -20,15 +30,26 @@
 #define LAPIC_BASE 0xfee00000u /* after reset */
 #define LAPIC_SIZE 0x1000u
 
-#define LAPIC_VECTORS 256u
+#define LAPIC_VECTORS   256u
+#define LAPIC_SET_WORDS (LAPIC_VECTORS / 32)
 
 enum lapic_mode { LAPIC_DISABLED, LAPIC_XAPIC, LAPIC_X2APIC };
 
 enum lapic_lvt { LVT_TIMER, LVT_THERMAL, LVT_PERFORMANCE, LVT_LINT0, LVT_LINT1, LVT_ERROR, LVTS };
 
-/* A bit for each vector: IRR, ISR, TMR. */
+/* The registers in memory. */
+struct lapic_page {
+    struct {
+        uint32_t value;
+        uint32_t unused[3];
+    } reg[256]; /* by enum apic_register */
+};
+_Static_assert(sizeof(struct lapic_page) == LAPIC_SIZE, "as the processor has it");
+_Static_assert(sizeof(((struct lapic_page *)0)->reg[0]) == 1u << APIC_REGISTER_SHIFT, "likewise");
+
+/* A bit for each vector. */
 struct vector_set {
-    uint32_t word[LAPIC_VECTORS / 32];
+    uint32_t word[LAPIC_SET_WORDS];
 };
 
 struct lapic_timer {
@@ -46,13 +67,17 @@ struct lapic {
     uint64_t base;          /* IA32_APIC_BASE */
     enum lapic_mode mode;
 
-    struct vector_set irr, isr, tmr;
-    uint8_t tpr;
+    struct lapic_page *page;
+    bool shared;                        /* the processor uses the page, too */
+    bool view_stale;                    /* the page shows registers as they were */
+    bool has_came;                      /* something is in: */
+    struct vector_set came, came_level; /* requests that are not in IRR yet; those for TMR */
+
     uint32_t svr, dfr;
     uint32_t ldr;    /* xAPIC mode's; x2APIC mode derives it from the ID */
     uint32_t errors; /* seen since ESR was written last */
     uint32_t esr;
-    uint64_t icr;
+    uint32_t icr; /* the lower half */
     uint32_t lvt[LVTS];
     bool lint[2]; /* levels of the pins */
     struct lapic_timer timer;
@@ -64,11 +89,12 @@ struct lapic {
 };
 
 /*
- * Local APIC `id` on `bus`, as after power-on; 0 is the bootstrap processor's. `ratio`: TSC ticks
- * to a tick of the timer before its divider, at least 1; `physical_bits`: MAXPHYADDR.
+ * Local APIC `id` on `bus`, as after power-on, with its registers in `page`; 0 is the bootstrap
+ * processor's. `ratio`: TSC ticks to a tick of the timer before its divider, at least 1;
+ * `physical_bits`: MAXPHYADDR.
  */
-void lapic_init(struct lapic *lapic, unsigned id, const struct apic_bus *bus, unsigned ratio,
-                unsigned physical_bits);
+void lapic_init(struct lapic *lapic, unsigned id, struct lapic_page *page,
+                const struct apic_bus *bus, unsigned ratio, unsigned physical_bits);
 
 /* As after power-on (SDM 3A 11.4.7.1). The pins keep their levels. */
 void lapic_reset(struct lapic *lapic);
@@ -108,9 +134,10 @@ static inline uint64_t lapic_base(const struct lapic *lapic)
 }
 
 /* The vector that the processor would take now, or -1. */
-static inline int lapic_pending(const struct lapic *lapic)
+int lapic_pending_shared(struct lapic *lapic);
+static inline int lapic_pending(struct lapic *lapic)
 {
-    return lapic->deliverable;
+    return lapic->shared ? lapic_pending_shared(lapic) : lapic->deliverable;
 }
 
 /* The processor takes lapic_pending(), which must not be -1: it goes from IRR to ISR. */
@@ -124,7 +151,33 @@ void lapic_mmio_write(struct lapic *lapic, unsigned offset, unsigned bytes, uint
 bool lapic_read_msr(struct lapic *lapic, uint32_t msr, uint64_t *value);
 bool lapic_write_msr(struct lapic *lapic, uint32_t msr, uint64_t value);
 
+uint8_t lapic_tpr(const struct lapic *lapic);
 void lapic_set_tpr(struct lapic *lapic, uint8_t tpr);
+
+/* --- a page that the processor uses, too ------------------------------------------------------ */
+
+/* From now on it does. What follows, and all accesses to registers, then are for the processor
+ * itself, while its guest does not run. */
+void lapic_share(struct lapic *lapic);
+
+/* Bring page and model together, as they must be when the guest is entered. */
+void lapic_settle(struct lapic *lapic);
+
+/* The highest vectors of IRR and of ISR, or 0: the guest interrupt status (SDM 3C 25.4.2). */
+uint8_t lapic_requested(const struct lapic *lapic);
+uint8_t lapic_in_service(const struct lapic *lapic);
+
+/* TPR's class (bits 7:4) below which a request would be taken that TPR alone keeps waiting; 0 if
+ * there is none (SDM 3C 25.6.8). */
+uint8_t lapic_tpr_threshold(const struct lapic *lapic);
+
+/* The processor wrote what its guest wrote to the register at `offset` into the page, and leaves
+ * the rest to the model (SDM 3C 30.4.3.3). */
+void lapic_page_written(struct lapic *lapic, unsigned offset);
+
+/* The processor has taken `vector` out of ISR at its guest's EOI, and tells of it: its interrupt
+ * may be level-triggered (SDM 3C 30.1.4). */
+void lapic_ended(struct lapic *lapic, uint8_t vector);
 
 /* The timer: guest TSC of its next interrupt, or NO_EVENT; and do what is due. However late, one
  * interrupt comes of it, and the periods go on in their phase. */

@@ -32,6 +32,7 @@ static void notify(void *context, unsigned cpu)
 }
 
 static const struct devices_host host = {.now = now, .notify = notify};
+static struct lapic_page pages[2];
 static const struct guest_ram ram = {.low = MIB(64)};
 
 static void reset(void)
@@ -41,6 +42,7 @@ static void reset(void)
     devices_init(&devices, &(struct devices_config){.name = "vm",
                                                     .output = collect,
                                                     .cpus = 2,
+                                                    .lapic_pages = pages,
                                                     .tsc_hz = 1000000000,
                                                     .apic_ratio = 1,
                                                     .physical_bits = 40,

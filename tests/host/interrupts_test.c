@@ -26,14 +26,16 @@ static void notify(void *context, unsigned cpu)
     told[cpu] = true;
 }
 
+static struct lapic_page pages[VCPUS_MAX];
 static const struct devices_host host = {.now = guest_now, .notify = notify};
 
 static void reset(unsigned cpus)
 {
     now = 0;
-    interrupts_init(&interrupts,
-                    &(struct interrupts_config){
-                        .cpus = cpus, .apic_ratio = 1, .physical_bits = 40, .host = &host});
+    interrupts_init(
+        &interrupts,
+        &(struct interrupts_config){
+            .cpus = cpus, .pages = pages, .apic_ratio = 1, .physical_bits = 40, .host = &host});
     memset(told, 0, sizeof(told));
 }
 

@@ -38,6 +38,7 @@ enum { APIC_BASE = 0x1b, TSC_DEADLINE = 0x6e0, X2 = 0x800 };
 #define BASE_ENABLE 0x800ull
 
 static struct lapic lapic;
+static struct lapic_page page;
 static uint64_t now;
 static struct {
     unsigned sent, ended, notified;
@@ -105,7 +106,7 @@ static void power_on(unsigned id)
 {
     memset(&bus_log, 0, sizeof(bus_log));
     now = 1000000;
-    lapic_init(&lapic, id, &bus, RATIO, 40);
+    lapic_init(&lapic, id, &page, &bus, RATIO, 40);
 }
 
 static void reset(void)

@@ -52,6 +52,7 @@ struct vmm {
     struct kvm_run *shared; /* what KVM and we say to each other */
     struct guest_ram ram;
     struct vm_devices devices;
+    struct lapic_page lapic_page;
     struct record record;
     struct why why;
     unsigned physical_bits; /* of the guest */
@@ -382,6 +383,7 @@ bool vmm_run(const struct peer_run *run, const struct module *image)
         devices_init(&v->devices, &(struct devices_config){.name = run->settings.name,
                                                            .output = guest_output,
                                                            .cpus = 1,
+                                                           .lapic_pages = &v->lapic_page,
                                                            .tsc_hz = NS_PER_SECOND,
                                                            .apic_ratio = 1,
                                                            .physical_bits = v->physical_bits,
