@@ -32,6 +32,8 @@ static bool there[VM_COUNT];
 static char a_compound_table; /* only whether there is one is looked at */
 
 static char said[1 << 16];  /* all that went to the console */
+static bool held;           /* text waits for the device, not its writer */
+static bool kept_waiting;   /* some was written while it was not */
 static char got[1 << 16];   /* what the guests got, as "name:byte " in hex */
 static char asked[1 << 12]; /* what was asked of VMs */
 static uint64_t now;
@@ -61,7 +63,16 @@ int console_read(void)
 
 void console_write(const char *text, size_t len)
 {
+    kept_waiting |= !held;
     add(said, sizeof(said), "%.*s", (int)len, text);
+}
+
+bool console_hold(bool on)
+{
+    bool before = held;
+
+    held = on;
+    return before;
 }
 
 void console_begin(void)
@@ -80,6 +91,7 @@ void log_line(const char *format, ...)
     va_start(args, format);
     vsnprintf(text, sizeof(text), format, args);
     va_end(args);
+    kept_waiting |= !held;
     add(said, sizeof(said), "twofold: %s\n", text);
 }
 
@@ -584,6 +596,12 @@ static void an_ending_vm_is_left_alone(void)
     CHECK(says("alpha is not there: ending"), "%s", said);
 }
 
+/* Of all that was said above. */
+static void answers_do_not_wait_for_the_device(void)
+{
+    CHECK(!kept_waiting && !held, "waited %d, held afterwards %d", kept_waiting, held);
+}
+
 int main(void)
 {
     RUN(every_byte_goes_to_the_vm_with_the_keyboard);
@@ -603,5 +621,6 @@ int main(void)
     RUN(the_keyboard_moves_on_when_its_vm_is_over);
     RUN(an_ending_vm_is_left_alone);
     RUN(random_bytes_do_no_harm);
+    RUN(answers_do_not_wait_for_the_device);
     return test_status();
 }
