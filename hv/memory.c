@@ -53,6 +53,11 @@ void host_wipe(void *at, uint64_t bytes)
 void host_run_free(hpa_t run, uint64_t bytes)
 {
     host_wipe(host_ptr(run), bytes);
+    host_run_free_wiped(run, bytes);
+}
+
+void host_run_free_wiped(hpa_t run, uint64_t bytes)
+{
     frames_free(&host_frames, run, bytes);
     count(-(int64_t)align_up(bytes, PAGE_SIZE));
 }

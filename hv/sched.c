@@ -28,6 +28,9 @@ struct queue {
 
 static struct queue queues[PROCESSORS_MAX];
 
+static bool manage_wanted;        /* by any processor, atomically */
+static enum manage manage_answer; /* the boot processor's */
+
 void sched_add(struct vcpu *vcpu)
 {
     struct queue *q = &queues[vcpu->processor];
@@ -134,12 +137,22 @@ static struct vcpu *choose(struct queue *q, uint64_t now, uint64_t *wake, bool *
     return best;
 }
 
+static bool must_manage(const struct vcpu *running)
+{
+    if (running->processor != 0)
+        return false;
+    return __atomic_load_n(&manage_wanted, __ATOMIC_ACQUIRE) ||
+           (manage_answer == MANAGE_BUSY && time_now() >= running->slice_end);
+}
+
 bool sched_should_yield(struct vcpu *running)
 {
     struct queue *q = &queues[running->processor];
     bool yield = false, others = false;
     uint64_t wake = NEVER; /* of those that sleep */
 
+    if (must_manage(running))
+        return true;
     if (q->first == running && !running->next)
         return false;
     lock_take(&q->lock);
@@ -176,8 +189,13 @@ static void run(struct queue *q, struct vcpu *vcpu, uint64_t now, uint64_t slice
     uint64_t after = time_now();
     vcpu->ran += after - now;
     vcpu->wanted_since = vcpu->activity == VCPU_RUNS ? after : 0;
-    if (left) /* the boot processor may free it from here on */
-        __atomic_store_n(&vcpu->activity, VCPU_GONE, __ATOMIC_RELEASE);
+    if (!left)
+        return;
+    __atomic_store_n(&vcpu->activity, VCPU_GONE,
+                     __ATOMIC_RELEASE); /* it may be freed from here on */
+    __atomic_store_n(&manage_wanted, true, __ATOMIC_RELEASE);
+    if (vcpu->processor != 0)
+        processor_kick(0);
 }
 
 uint64_t sched_looks_again(void)
@@ -187,7 +205,15 @@ uint64_t sched_looks_again(void)
     return time_now() + time_hz() / (sends ? SENDS_PER_SECOND : LOOKS_PER_SECOND);
 }
 
-void sched_run(bool (*manage)(void))
+/* Whether the processor's life goes on. */
+static bool call(enum manage (*manage)(void))
+{
+    __atomic_store_n(&manage_wanted, false, __ATOMIC_SEQ_CST); /* before it looks */
+    manage_answer = manage();
+    return manage_answer != MANAGE_OVER;
+}
+
+void sched_run(enum manage (*manage)(void))
 {
     struct queue *q = &queues[processor_index()];
 
@@ -197,16 +223,17 @@ void sched_run(bool (*manage)(void))
 
         watchdog_beat();
         watchdog_look();
-        if (manage && !manage())
+        if (manage && !call(manage))
             return;
+        bool busy = manage && manage_answer == MANAGE_BUSY;
         lock_take(&q->lock);
         uint64_t now = time_now();
         struct vcpu *next = choose(q, now, &wake, &others);
         lock_release(&q->lock);
         if (next) {
-            uint64_t slice_end = others ? now + slice() : NEVER;
+            uint64_t slice_end = others || busy ? now + slice() : NEVER;
             run(q, next, now, min_u64(slice_end, wake));
-        } else {
+        } else if (!busy) {
             uint64_t period = watchdog_period();
             uint64_t look = period < NEVER - now ? now + period : NEVER;
             processor_idle(min_u64(wake, manage ? sched_looks_again() : look));

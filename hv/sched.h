@@ -27,12 +27,19 @@ void sched_attention(struct vcpu *vcpu, uint32_t bits);
  * paused: its processor looks in any case. */
 void sched_wake(struct vcpu *vcpu, uint32_t bits);
 
+/* What the boot processor does beside running virtual processors. */
+enum manage {
+    MANAGE_OVER,
+    MANAGE_IDLE,
+    MANAGE_BUSY, /* it has more to do, and wants its turns */
+};
+
 /*
- * A processor's life: it runs its virtual processors until `manage` says false. `manage` is called
- * between slices, and at least every 10 ms; NULL for processors that manage nothing, whose life
- * this is for good.
+ * A processor's life: it runs its virtual processors until `manage` says that all is over. `manage`
+ * is called between slices, when a virtual processor has gone, and every 10 ms if none runs; NULL
+ * for processors that manage nothing, whose life this is for good.
  */
-void sched_run(bool (*manage)(void));
+void sched_run(enum manage (*manage)(void));
 
 /*
  * Whether `running`, whose processor this is, should give way to another virtual processor: one

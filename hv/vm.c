@@ -20,7 +20,7 @@
 #define MS_PER_SECOND 1000u
 #define NO_DEADLINE   ~0ull
 #define STATUS_NONE   (-1)
-#define CLEAR_AT_ONCE MIB(64) /* of RAM, which may be very large */
+#define PIECE         MIB(16) /* of RAM that is overwritten at once: 1 or 2 ms */
 
 #define VM_PAGES ((sizeof(struct vm) + PAGE_SIZE - 1) / PAGE_SIZE)
 
@@ -291,20 +291,30 @@ static void print_round(void)
 /* --- RAM ---------------------------------------------------------------------------------------
  */
 
-static void clear(hpa_t from, uint64_t bytes)
+static void begin_phase(struct vm *vm, enum vm_phase phase)
 {
-    while (bytes > 0) {
-        uint64_t part = min_u64(bytes, CLEAR_AT_ONCE);
-        memset(host_ptr(from), 0, part);
-        watchdog_beat();
-        from = hpa_add(from, part);
-        bytes -= part;
-    }
+    vm->phase = phase;
+    vm->overwritten = 0;
+}
+
+/* The next piece; true when it was the last. */
+static bool overwrite_piece(struct vm *vm)
+{
+    uint64_t bytes = min_u64(vm->block_size - vm->overwritten, PIECE);
+    void *at = host_ptr(hpa_add(vm->ram_base, vm->overwritten));
+
+    if (vm->phase == VM_IS_CLEARED)
+        memset(at, 0, bytes);
+    else
+        host_wipe(at, bytes);
+    vm->overwritten += bytes;
+    return vm->overwritten == vm->block_size;
 }
 
 /*
  * RAM in one run, aligned to the largest page that it holds, so that EPT can use large pages, with
- * the nodes behind it. The guest finds zeros in it, and nothing that an earlier one left.
+ * the nodes behind it. It is cleared before the guest starts: nothing that an earlier one left is
+ * in it.
  */
 static bool allocate_ram(struct vm *vm, struct why *why)
 {
@@ -325,7 +335,6 @@ static bool allocate_ram(struct vm *vm, struct why *why)
                        "memory = %llu MiB, but the largest free run of the machine has %llu MiB",
                        (unsigned long long)vm->settings->memory >> 20,
                        (unsigned long long)frames_largest(&host_frames, PAGE_SIZE_2M) >> 20);
-    clear(vm->ram_base, vm->block_size);
     vm->ram = guest_ram_layout(host_ptr(vm->ram_base), vm->settings->memory);
     return true;
 }
@@ -350,7 +359,7 @@ static bool allocate_native_ram(struct vm *vm, struct why *why)
     if (hpa_is_none(vm->ram_base) || vm->ram_base.v < to.v)
         return why_set(why, "memory = %llu MiB: the machine has no such run above its first MiB",
                        (unsigned long long)vm->block_size >> 20);
-    clear(vm->ram_base, vm->block_size);
+    memset(host_ptr(vm->ram_base), 0, vm->block_size);
     memset(host_ptr(from), 0, to.v - from.v);
     vm->ram = (struct guest_ram){
         .host = host_ptr(hpa(0)),
@@ -534,24 +543,18 @@ static bool create_guest(struct vm *vm, struct entry_state *entry, struct why *w
     return load(vm, entry, why) && arch_vm_create(vm, entry, why) && guest_paging_create(vm, why);
 }
 
-static bool create(struct vm *vm, struct entry_state *entry, struct why *why)
+/* What it needs of the machine, but for what create_guest makes. */
+static bool create(struct vm *vm, struct why *why)
 {
     if (!create_vcpus(vm, why))
         return false;
     if (!bench_init(&vm->bench))
         return why_set(why, "no memory for counters");
-    if (is_native(vm))
-        return create_native(vm, entry, why);
-    if (!allocate_ram(vm, why))
-        return false;
-    if (!create_guest(vm, entry, why))
-        return false;
-    vm->start_offset = 0 - time_now(); /* its time begins now, and that of its devices */
-    create_devices(vm);
-    return true;
+    return is_native(vm) || allocate_ram(vm, why);
 }
 
-/* What it held is wiped now, not when somebody gets it: until then it lies in the direct map. */
+/* What it held is wiped, not left for whoever gets it next: until then it lies in the direct map.
+ */
 static void free_ram(struct vm *vm)
 {
     hpa_t from, to;
@@ -560,7 +563,10 @@ static void free_ram(struct vm *vm)
         return;
     if (is_native(vm) && arch_native_area(&from, &to))
         host_wipe(host_ptr(from), to.v - from.v);
-    host_run_free(vm->ram_base, vm->block_size);
+    if (vm->phase == VM_IS_WIPED)
+        host_run_free_wiped(vm->ram_base, vm->block_size);
+    else
+        host_run_free(vm->ram_base, vm->block_size);
 }
 
 static void destroy(struct vm *vm)
@@ -631,10 +637,43 @@ static void refuse(const struct vm_settings *settings, const char *why)
     vms.all_well = false;
 }
 
+static void run_native(struct vm *vm)
+{
+    struct entry_state entry;
+    struct why why;
+
+    if (!create_native(vm, &entry, &why)) {
+        vm_stop(vm, "%s", why.text);
+        return;
+    }
+    start_clock(vm);
+    watchdog_rest();
+    arch_native_run(vm, &entry);
+    watchdog_beat();
+}
+
+/* Its RAM is clear: the guest starts, for the first time or after a reset. */
+static void bring_up(struct vm *vm)
+{
+    struct entry_state entry;
+    struct why why;
+
+    begin_phase(vm, VM_LIVES);
+    if (!create_guest(vm, &entry, &why)) {
+        vm_stop(vm, "%s", why.text);
+        return;
+    }
+    if (!vm->started) {
+        vm->start_offset = 0 - time_now(); /* its time begins now, and that of its devices */
+        create_devices(vm);
+    }
+    start_clock(vm);
+    let_run(vm);
+}
+
 static void begin(const struct vm_settings *settings, struct account *account)
 {
     struct vm *vm = host_pages_alloc(VM_PAGES);
-    struct entry_state entry;
     struct why why;
 
     log_start(settings, settings->paging == PAGING_NATIVE);
@@ -649,18 +688,12 @@ static void begin(const struct vm_settings *settings, struct account *account)
     vm->ram_base = HPA_NONE;
     vm->start_offset = 0 - time_now();
     vms.vm[vms.count++] = vm;
-    if (!create(vm, &entry, &why)) {
+    if (!create(vm, &why))
         vm_stop(vm, "%s", why.text);
-        return;
-    }
-    start_clock(vm);
-    if (is_native(vm)) {
-        watchdog_rest();
-        arch_native_run(vm, &entry);
-        watchdog_beat();
-    } else {
-        let_run(vm);
-    }
+    else if (is_native(vm))
+        run_native(vm);
+    else
+        begin_phase(vm, VM_IS_CLEARED);
 }
 
 static void start(const struct vm_settings *settings)
@@ -688,9 +721,6 @@ static bool has_left(const struct vm *vm)
  * with its CMOS RAM and what was written to disks. */
 static void restart(struct vm *vm)
 {
-    struct entry_state entry;
-    struct why why;
-
     arch_vm_destroy(vm);
     guest_paging_destroy(vm);
     for (unsigned i = 0; i < vm->vcpu_count; i++) {
@@ -708,21 +738,29 @@ static void restart(struct vm *vm)
     vm->bench = (struct bench){0};
     vm->mark = (struct mark){0};
     choose_paging(vm);
-    clear(vm->ram_base, vm->block_size);
     devices_reset(&vm->devices);
-    vms.vm[vms.count++] = vm;
     log_start(vm->settings, false);
     if (!bench_init(&vm->bench))
         vm_stop(vm, "no memory for counters");
-    else if (!create_guest(vm, &entry, &why))
-        vm_stop(vm, "%s", why.text);
-    if (vm->end != VM_RUNNING)
-        return;
-    start_clock(vm);
-    let_run(vm);
+    else
+        begin_phase(vm, VM_IS_CLEARED);
 }
 
-/* All its virtual processors have left it: the last records, and everything is given back. */
+static void give_back(struct vm *vm)
+{
+    const struct vm_settings *settings = vm->settings;
+    uint32_t lost_nodes = vm->paging.cpt ? cpt_lost_nodes(vm->paging.cpt) : 0;
+    unsigned i = 0;
+
+    while (vms.vm[i] != vm)
+        i++;
+    vms.vm[i] = vms.vm[--vms.count];
+    destroy(vm);
+    print_fault(settings);
+    print_memory(settings, lost_nodes);
+}
+
+/* All its virtual processors have left it: the last records, and it starts again or goes. */
 static void finish(struct vm *vm)
 {
     const struct vm_settings *settings = vm->settings;
@@ -747,17 +785,10 @@ static void finish(struct vm *vm)
         return;
     }
     vms.all_well &= ended_well(vm);
-    uint32_t lost_nodes = vm->paging.cpt ? cpt_lost_nodes(vm->paging.cpt) : 0;
-    destroy(vm);
-    print_fault(settings);
-    print_memory(settings, lost_nodes);
-}
-
-static void clear_up(struct vm *vm)
-{
-    memory_account(vm->account);
-    finish(vm);
-    memory_account(NULL);
+    if (is_native(vm) || hpa_is_none(vm->ram_base))
+        give_back(vm);
+    else
+        begin_phase(vm, VM_IS_WIPED);
 }
 
 bool vm_known(unsigned n, struct vm_known *known)
@@ -802,23 +833,53 @@ static bool begin_round(void)
     return true;
 }
 
+static void finish_ended(void)
+{
+    for (unsigned n = vms.count;
+         n-- > 0;) { /* from the last: one that goes leaves its place to it */
+        struct vm *vm = vms.vm[n];
+        if (vm->phase == VM_IS_WIPED || !has_left(vm))
+            continue;
+        memory_account(vm->account);
+        finish(vm);
+        memory_account(NULL);
+    }
+}
+
+/* Whether there was a piece to overwrite. */
+static bool overwrite_one(void)
+{
+    for (unsigned i = 0; i < vms.count; i++) {
+        struct vm *vm = vms.vm[i];
+        if (vm->phase == VM_LIVES)
+            continue;
+        if (!overwrite_piece(vm))
+            return true;
+        memory_account(vm->account);
+        if (vm->phase == VM_IS_CLEARED)
+            bring_up(vm);
+        else
+            give_back(vm);
+        memory_account(NULL);
+        return true;
+    }
+    return false;
+}
+
 /* Between slices of the boot processor: what has ended goes, what is next starts. */
-static bool manage(void)
+static enum manage manage(void)
 {
     monitor_poll();
     arch_poll_machine();
-    for (unsigned i = 0; i < vms.count; i++) {
-        struct vm *vm = vms.vm[i];
-        if (!has_left(vm))
-            continue;
-        vms.vm[i--] = vms.vm[--vms.count];
-        clear_up(vm);
-    }
+    finish_ended();
+    bool busy = overwrite_one();
     if (vms.count == 0 && !has_more_to_start() && !begin_round())
-        return false;
-    while (has_more_to_start() && vms.count < most_at_a_time())
+        return MANAGE_OVER;
+    while (has_more_to_start() && vms.count < most_at_a_time()) {
         start(&vms.settings->vm[vms.next++]);
-    return true;
+        busy = true;
+    }
+    return busy ? MANAGE_BUSY : MANAGE_IDLE;
 }
 
 bool vm_run_all(const struct settings *settings, const struct module_list *modules)

@@ -124,13 +124,22 @@ struct mark {
     unsigned length;
 };
 
+/* RAM is overwritten in pieces, between which others run: a large VM's takes long. */
+enum vm_phase {
+    VM_LIVES,
+    VM_IS_CLEARED, /* before its guest starts */
+    VM_IS_WIPED,   /* when it has ended */
+};
+
 struct vm {
     const struct vm_settings *settings;
     const struct module_list *modules;
     struct account *account; /* all that it takes of the machine's memory */
     struct guest_ram ram;
-    hpa_t ram_base;      /* of the block that holds all RAM, and behind it COMPOUND's nodes */
-    uint64_t block_size; /* bytes of that block: all that the node window shows */
+    hpa_t ram_base;       /* of the block that holds all RAM, and behind it COMPOUND's nodes */
+    uint64_t block_size;  /* bytes of that block: all that the node window shows */
+    enum vm_phase phase;  /* the boot processor's */
+    uint64_t overwritten; /* bytes of the block that this phase has done */
     struct guest_paging paging;
     struct vm_devices devices;
     struct devices_host devices_host;

@@ -123,16 +123,24 @@ def platform(name, paging, cpus, processors):
 
 def check_small(seen):
     idle = re.search(r"woken=(\d+)", guest_text(seen, "idle"))
-    return [ended(seen, 0), ends_as(seen, "off", "poweroff", 0), ends_as(seen, "idle", "exit", 1),
+    order = [r["name"] for r in seen.records("vm")]
+    return [ended(seen, 1), ends_as(seen, "off", "poweroff", 0), ends_as(seen, "idle", "exit", 1),
+            expect("VMs come and go beside one that keeps its processor busy", order[-1:] == ["busy"] and len(order) > 6, f"{order}"),
+            ends_as(seen, "busy", "ended"),
             expect("idle wakes as often as its timer says", idle and int(idle[1]) == 50, guest_text(seen, "idle")),
             *(ends_as(seen, f"reset-{how}", "reset", 0) for how in ("cf9", "kbd")),
             ends_as(seen, "triple", "reset", 0), has(seen, "back after a reset")]
 
 
-SMALL = [("off", [("image", "poweroff.elf"), ("memory", "32M")]),
-         ("idle", [("image", "idle.elf"), ("args", "by=apic times=50"), ("memory", "32M")]),
-         *((f"reset-{how}", [("image", "reset.elf"), ("args", f"how={how}"), ("memory", "32M")]) for how in ("cf9", "kbd")),
-         ("triple", [("image", "reset.elf"), ("args", "how=triple"), ("memory", "32M"), ("on_reset", "restart")])]
+# One has the boot processor for itself and never waits; the others are on the other processor.
+BUSY = ("busy", [("image", "loop.elf"), ("memory", "32M"), ("pin", "0"), ("time_limit", "60s")])
+SMALL = [BUSY, *((name, [("image", image), ("memory", "32M"), ("pin", "1"), *keys]) for name, image, *keys in (
+    ("off", "poweroff.elf"),
+    ("idle", "idle.elf", ("args", "by=apic times=50")),
+    ("reset-cf9", "reset.elf", ("args", "how=cf9")),
+    ("reset-kbd", "reset.elf", ("args", "how=kbd")),
+    ("triple", "reset.elf", ("args", "how=triple"), ("on_reset", "restart"))))]
+END_BUSY = [(b"looping by jump", b""), (b"back after a reset", b""), (b'"name": "triple", "end": "exit"', b"\x01cend busy\r")]
 
 
 # Ctrl-A c opens the monitor's line; the VM that loops for ever is ended while Linux boots.
@@ -149,8 +157,8 @@ ALL = [
     platform("platform", "nested", 4, 4),
     platform("platform-shared", "compound", 3, 1),
     Scenario("small-guests", check_small, SMALL,
-             lambda folder: [GUESTS / f"{n}.elf" for n in ("poweroff", "idle", "reset")], globals="run = together",
-             limit=200),
+             lambda folder: [GUESTS / f"{n}.elf" for n in ("loop", "poweroff", "idle", "reset")], globals="run = together",
+             processors=2, answers=END_BUSY, limit=300),
 ]
 
 LONG = [linux(f"linux-{paging}-{cpus}-{page}{'-stress' if stress else ''}", paging, cpus=cpus, processors=min(cpus, 2),

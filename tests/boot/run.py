@@ -23,6 +23,7 @@ import scenarios  # noqa: E402
 from twofold import console, image, machine  # noqa: E402
 
 SIDE_BY_SIDE = 2
+LOADER_FAILED = b"BdsDxe: failed to start"  # what the firmware then does is not ours
 
 
 class Console:
@@ -79,7 +80,7 @@ def boot(scenario):
         for raw in run.lines():
             seen.lines.append(console.parse(raw))
             typist.see(seen.lines[-1])
-            if scenario.stop and scenario.stop in raw:
+            if LOADER_FAILED in raw or (scenario.stop and scenario.stop in raw):
                 run.end()
         seen.status = run.status
         seen.timed_out = run.timed_out
