@@ -57,11 +57,15 @@ $(BUILD)/hv/%.o: %.S
 	@echo "  AS      $<"
 	@$(CC) $(HV_CFLAGS) -D__ASSEMBLER__ -DFONT_FILE='"$(FONT)"' -MMD -MP -c -o $@ $<
 
-$(BUILD)/twofold.elf: linker.ld $(HV_OBJECTS) $(LIBC_ARCHIVE) scripts/check-no-sse
+$(BUILD)/twofold.debug.elf: linker.ld $(HV_OBJECTS) $(LIBC_ARCHIVE) scripts/check-no-sse
 	@echo "  LD      $@"
 	@$(CC) -nostdlib -static -no-pie -z noexecstack -z max-page-size=4096 -Wl,--build-id=none \
 	    -Wl,--gc-sections -T linker.ld -o $@ $(HV_OBJECTS) $(LIBC_ARCHIVE) -lgcc
 	@scripts/check-no-sse $@
+
+# What is loaded, hashed and signed keeps its symbols, for back traces, and leaves the rest to debuggers.
+$(BUILD)/twofold.elf: $(BUILD)/twofold.debug.elf
+	@objcopy --strip-debug $< $@
 
 hypervisor: $(BUILD)/twofold.elf
 
