@@ -57,11 +57,15 @@ $(BUILD)/hv/%.o: %.S
 	@echo "  AS      $<"
 	@$(CC) $(HV_CFLAGS) -D__ASSEMBLER__ -DFONT_FILE='"$(FONT)"' -MMD -MP -c -o $@ $<
 
-$(BUILD)/twofold.elf: linker.ld $(HV_OBJECTS) $(LIBC_ARCHIVE) scripts/check-no-sse
+$(BUILD)/twofold.debug.elf: linker.ld $(HV_OBJECTS) $(LIBC_ARCHIVE) scripts/check-no-sse
 	@echo "  LD      $@"
 	@$(CC) -nostdlib -static -no-pie -z noexecstack -z max-page-size=4096 -Wl,--build-id=none \
 	    -Wl,--gc-sections -T linker.ld -o $@ $(HV_OBJECTS) $(LIBC_ARCHIVE) -lgcc
 	@scripts/check-no-sse $@
+
+# What is loaded, hashed and signed keeps its symbols, for back traces, and leaves the rest to debuggers.
+$(BUILD)/twofold.elf: $(BUILD)/twofold.debug.elf
+	@objcopy --strip-debug $< $@
 
 hypervisor: $(BUILD)/twofold.elf
 
@@ -82,6 +86,7 @@ help:
 	@echo 'make walksim-record  recordings of real programs for it; some minutes'
 	@echo 'make report     out/report.html from what runs left in out/'
 	@echo 'make image      build/twofold.img, a disk image to write on a USB stick'
+	@echo 'make image SIGN_KEY=KEY.pem SIGN_CERT=CERTIFICATE.pem  the same, signed (docs/secure-boot.md)'
 	@echo 'make check      format, static analysis, spelling, warnings as errors, dependencies'
 	@echo 'make all        the hypervisor, the loader, the guests'
 	@echo 'make clean      remove build/ and out/'
@@ -132,13 +137,17 @@ check: setup-check
 	@scripts/check
 
 STICK_VMS := $(BENCH_NAMES) checks
-image: setup-run
+STICK_FILES = $(BUILD)/twofold.elf $(BUILD)/twofold.ini $(addprefix $(GUESTS)/,$(addsuffix .elf,$(STICK_VMS)))
+image: setup-run $(if $(SIGN_KEY),setup-sign)
 	@$(MAKE) --no-print-directory $(BUILD)/twofold.img
 
+# SIGN_KEY, SIGN_CERT: PEM files. The loader is then signed, with a list of the files beside it (docs/secure-boot.md).
 $(BUILD)/twofold.img: all $(BUILD)/twofold.ini scripts/image
 	@echo "  IMAGE   $@"
-	@scripts/image $@ $(BUILD)/BOOTX64.EFI $(BUILD)/twofold.elf $(BUILD)/twofold.ini \
-	    $(addprefix $(GUESTS)/,$(addsuffix .elf,$(STICK_VMS)))
+ifdef SIGN_KEY
+	@scripts/sign $(SIGN_KEY) $(SIGN_CERT) $(BUILD)/BOOTX64.EFI $(BUILD)/signed.efi $(STICK_FILES)
+endif
+	@scripts/image $@ $(BUILD)/$(if $(SIGN_KEY),signed.efi,BOOTX64.EFI) $(STICK_FILES)
 	@echo "Write it on a stick, whose content is lost, with:"
 	@echo "  sudo dd if=$@ of=/dev/sdX bs=4M conv=fsync      (X: the stick's letter, see lsblk)"
 

@@ -34,11 +34,27 @@ EFI_STATUS check_machine(BOOLEAN needs_vmx);
 /* modules.c: read every file of \twofold\ of the volume that holds this application. */
 EFI_STATUS load_modules(EFI_HANDLE image, struct handoff *handoff);
 /* The module called `name`, or NULL. */
-const struct handoff_module *find_module(const struct handoff *handoff, const char *name);
+struct handoff_module *find_module(const struct handoff *handoff, const char *name);
 
-/* settings.c: whether the settings file parses (by the hypervisor's own parser), and whether what
- * it asks for needs VT-x. */
-EFI_STATUS check_settings(const struct handoff *handoff, BOOLEAN *needs_vmx);
+/* settings.c: whether the settings file parses, by the hypervisor's own parser; *checked is then
+ * what it says. */
+struct settings;
+EFI_STATUS check_settings(const struct handoff *handoff, const struct settings **checked);
+
+/*
+ * verify.c: whether all files are as the list in this loader's image has them; that it has one if
+ * the firmware verified its signature (Secure Boot). A loader without a list takes any file.
+ */
+EFI_STATUS verify_modules(EFI_HANDLE image, struct handoff *handoff);
+
+/*
+ * measure.c: the files' SHA-256, into the hand-off and the TPM. The settings file comes first,
+ * before it is parsed, whatever it says; then the others as it says. A TPM that fails is told, and
+ * is an error with `measure = required` only.
+ */
+void hash_module(struct handoff_module *module);
+void measure_settings(struct handoff *handoff);
+EFI_STATUS measure_modules(struct handoff *handoff, const struct settings *settings);
 
 /* image.c: the hypervisor's ELF file, laid out in memory. */
 struct loaded_image {

@@ -21,7 +21,7 @@
 #include <stdint.h>
 
 #define HANDOFF_MAGIC   0x44464f2d48464f54ull /* "TOFH-OFD", little end first */
-#define HANDOFF_VERSION 2u
+#define HANDOFF_VERSION 3u
 
 enum handoff_range_type {
     HANDOFF_FREE = 1,     /* RAM nobody uses */
@@ -38,12 +38,38 @@ struct handoff_range {
     uint32_t reserved;
 };
 
-#define HANDOFF_NAME_MAX 64
+#define HANDOFF_NAME_MAX   64
+#define HANDOFF_HASH_BYTES 32 /* SHA-256 */
+
+/* Bits of what was done with a module before anything was done by it */
+#define HANDOFF_HASHED   (1u << 0) /* `sha256` is that of the content */
+#define HANDOFF_EXTENDED (1u << 1) /* the TPM took it */
+#define HANDOFF_LISTED   (1u << 2) /* it is as the list in the signed loader has it */
 
 struct handoff_module {
-    char name[HANDOFF_NAME_MAX]; /* NUL-terminated file name without directory */
+    char name[HANDOFF_NAME_MAX]; /* NUL-terminated file name without directory: printable ASCII
+                                    without quotation mark and backslash */
     uint64_t base;               /* page aligned; a NUL byte follows the content */
     uint64_t size;               /* bytes */
+    uint8_t sha256[HANDOFF_HASH_BYTES];
+    uint32_t measured; /* HANDOFF_HASHED, ... */
+    uint32_t reserved;
+};
+
+enum handoff_tpm {
+    HANDOFF_TPM_NONE = 0,     /* the firmware offers no TPM 2.0 */
+    HANDOFF_TPM_EXTENDED = 1, /* it took all files */
+    HANDOFF_TPM_FAILED = 2,   /* it took those with HANDOFF_EXTENDED and then failed */
+    HANDOFF_TPM_OFF = 3,      /* the settings want none but themselves measured */
+};
+
+/* What a TPM was given. */
+struct handoff_measurement {
+    uint32_t tpm;         /* enum handoff_tpm */
+    uint32_t pcr;         /* the register that was extended */
+    uint32_t pcr_known;   /* `pcr_sha256` is its value afterwards, in the SHA-256 bank */
+    uint32_t secure_boot; /* the firmware verified the loader's signature */
+    uint8_t pcr_sha256[HANDOFF_HASH_BYTES];
 };
 
 enum handoff_pixel_format {
@@ -77,10 +103,11 @@ struct handoff {
     uint64_t
         wall_seconds;  /* the time of day when the firmware was left, since 1970, UTC; 0: unknown */
     uint64_t wall_tsc; /* TSC then */
+    struct handoff_measurement measurement;
 };
 
 _Static_assert(sizeof(struct handoff_range) == 24, "hand-off layout");
-_Static_assert(sizeof(struct handoff_module) == 80, "hand-off layout");
-_Static_assert(sizeof(struct handoff) == 128, "hand-off layout");
+_Static_assert(sizeof(struct handoff_module) == 120, "hand-off layout");
+_Static_assert(sizeof(struct handoff) == 176, "hand-off layout");
 
 #endif

@@ -2,6 +2,7 @@
 /* See boot.h: from the firmware's call to the jump into the hypervisor (boot/handoff.h). */
 #include "arch/x86_64/cpu.h"
 #include "boot/boot.h"
+#include "hv/settings.h"
 
 #define STACK_BYTES (16 * 1024ull)
 
@@ -115,7 +116,7 @@ EFI_STATUS efi_main(EFI_HANDLE image_handle, EFI_SYSTEM_TABLE *system_table)
 {
     struct loaded_image image;
     uint64_t ram_end, cr3;
-    BOOLEAN needs_vmx;
+    const struct settings *settings;
     EFI_STATUS status;
 
     InitializeLib(image_handle, system_table);
@@ -129,9 +130,13 @@ EFI_STATUS efi_main(EFI_HANDLE image_handle, EFI_SYSTEM_TABLE *system_table)
         .magic = HANDOFF_MAGIC, .version = HANDOFF_VERSION, .size = sizeof(*handoff)};
 
     if (failed(status = load_modules(image_handle, handoff)) ||
-        failed(status = check_settings(handoff, &needs_vmx)) ||
-        failed(status = check_machine(needs_vmx)) || failed(status = load_image(handoff, &image)) ||
-        failed(status = find_ram_end(&ram_end)) ||
+        failed(status = verify_modules(image_handle, handoff)))
+        return status;
+    measure_settings(handoff);
+    if (failed(status = check_settings(handoff, &settings)) ||
+        failed(status = check_machine(!self_test_needs_no_vmx(settings->self_test))) ||
+        failed(status = measure_modules(handoff, settings)) ||
+        failed(status = load_image(handoff, &image)) || failed(status = find_ram_end(&ram_end)) ||
         failed(status = build_tables(handoff, &image, ram_end, &cr3)))
         return status;
 

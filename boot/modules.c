@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* All files of \twofold\, read into memory as they are. What they mean is the hypervisor's
- * business. */
+/* All files of \twofold\, read into memory as they are, and sorted by name. What they mean is the
+ * hypervisor's business. */
 #include "boot/boot.h"
+#include "boot/hash_list.h"
 
 #define INFO_BYTES  (sizeof(EFI_FILE_INFO) + 2 * 256)
 #define MODULES_MAX (PAGE_BYTES * 4 / sizeof(struct handoff_module))
@@ -27,13 +28,19 @@ static EFI_STATUS open_folder(EFI_HANDLE image, EFI_FILE_HANDLE *folder)
     return EFI_SUCCESS;
 }
 
+/* Of those that FAT cannot have in names either: one that a record could not hold as it is. */
+static BOOLEAN may_be_in_name(CHAR16 c)
+{
+    return c >= ' ' && c <= '~' && c != '"' && c != '\\';
+}
+
 /* The name in ASCII, which is all that settings can name. */
 static BOOLEAN copy_name(char *to, const CHAR16 *from)
 {
     UINTN i;
 
     for (i = 0; from[i]; i++) {
-        if (i + 1 >= HANDOFF_NAME_MAX || from[i] > '~')
+        if (i + 1 >= HANDOFF_NAME_MAX || !may_be_in_name(from[i]))
             return FALSE;
         to[i] = (char)from[i];
     }
@@ -67,6 +74,23 @@ static EFI_STATUS read_file(EFI_FILE_HANDLE folder, const EFI_FILE_INFO *info,
     return EFI_SUCCESS;
 }
 
+/* GNU-EFI's comparison returns a negative difference as a large UINTN. */
+static BOOLEAN is_after(const struct handoff_module *a, const struct handoff_module *b)
+{
+    return (INTN)strcmpa((const CHAR8 *)a->name, (const CHAR8 *)b->name) > 0;
+}
+
+/* Put the last of `count` + 1 modules in its place by name. A folder's order is that in which files
+ * were written; what the TPM is given must not depend on it. */
+static void sort_in(struct handoff_module *modules, uint64_t count)
+{
+    struct handoff_module last = modules[count];
+
+    for (; count > 0 && is_after(&modules[count - 1], &last); count--)
+        modules[count] = modules[count - 1];
+    modules[count] = last;
+}
+
 static EFI_STATUS read_files(EFI_FILE_HANDLE folder, struct handoff *handoff)
 {
     struct handoff_module *modules = (struct handoff_module *)handoff->modules;
@@ -91,7 +115,7 @@ static EFI_STATUS read_files(EFI_FILE_HANDLE folder, struct handoff *handoff)
                         info->FileName, HANDOFF_NAME_MAX);
         if (failed(status = read_file(folder, info, module)))
             return status;
-        handoff->module_count++;
+        sort_in(modules, handoff->module_count++);
     }
 }
 
@@ -110,27 +134,12 @@ EFI_STATUS load_modules(EFI_HANDLE image, struct handoff *handoff)
     return status;
 }
 
-static char lower(char c)
+struct handoff_module *find_module(const struct handoff *handoff, const char *name)
 {
-    return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
-}
-
-/* FAT names: letters compare without case. */
-static BOOLEAN same_name(const char *a, const char *b)
-{
-    while (*a && lower(*a) == lower(*b)) {
-        a++;
-        b++;
-    }
-    return lower(*a) == lower(*b);
-}
-
-const struct handoff_module *find_module(const struct handoff *handoff, const char *name)
-{
-    const struct handoff_module *modules = (const struct handoff_module *)handoff->modules;
+    struct handoff_module *modules = (struct handoff_module *)handoff->modules;
 
     for (uint64_t i = 0; i < handoff->module_count; i++) {
-        if (same_name(modules[i].name, name))
+        if (same_file_name(modules[i].name, name, strlena((const CHAR8 *)name)))
             return &modules[i];
     }
     return NULL;

@@ -151,6 +151,12 @@ static const char *const mitigations_names[] = {
     [MITIGATIONS_ALL] = "all",
 };
 
+static const char *const measure_names[] = {
+    [MEASURE_AUTO] = "auto",
+    [MEASURE_OFF] = "off",
+    [MEASURE_REQUIRED] = "required",
+};
+
 static const char *const keys_names[] = {
     [KEYS_UART] = "uart",
     [KEYS_VIRTIO] = "virtio",
@@ -320,6 +326,16 @@ static bool read_dma_protection(struct parser *p, const char *value)
     p->out->dma_protection = strcmp(value, "auto") == 0;
     if (!p->out->dma_protection && strcmp(value, "off") != 0)
         return fail(p, "dma_protection = %s: must be auto or off", value);
+    return true;
+}
+
+static bool read_measure(struct parser *p, const char *value)
+{
+    int found = find_name(measure_names, ARRAY_SIZE(measure_names), value);
+
+    if (found < 0)
+        return fail(p, "measure = %s: must be auto, off or required", value);
+    p->out->measure = (enum measure)found;
     return true;
 }
 
@@ -696,6 +712,7 @@ static const struct key global_keys[] = {
     {"self_test", read_self_test, false, 0, 0, 0},
     {"run", read_run, false, 0, 0, 0},
     {"processors", read_processors, false, 0, 0, 0},
+    {"measure", read_measure, false, 0, 0, 0},
     {"mitigations", read_mitigations, false, 0, 0, 0},
     {"dma_protection", read_dma_protection, false, 0, 0, 0},
     {"side_by_side", read_side_by_side, false, 0, 0, 0},
@@ -974,6 +991,7 @@ bool settings_parse(const char *text, size_t len, const struct module_list *modu
     out->self_test = SELF_TEST_NONE;
     out->run = RUN_IN_TURN;
     out->processors = 0;
+    out->measure = MEASURE_AUTO;
     out->mitigations = MITIGATIONS_AUTO;
     out->dma_protection = true;
     out->side_by_side = 0;

@@ -8,6 +8,8 @@
  *   without = vpid 1g_pages   optional processor features to do without (see `enum feature`)
  *   run = in_turn             VMs one after another, or all at once: in_turn | together
  *   processors = 4            use at most so many of the machine's; default: all
+ *   measure = auto            the files' SHA-256 into the TPM: auto (if there is one) | off (nor
+ *                             hashed) | required (without it the loader refuses)
  *   mitigations = auto        guards against speculation between VMs: auto | off | all (to test
  *                             them: also those that the processor does not need)
  *   dma_protection = auto     DMA remapping, so that no device writes to memory: auto | off
@@ -129,12 +131,19 @@ enum run_order {
     RUN_TOGETHER,
 };
 
-/* What a triple fault does, and a reset that the guest asks for: both are a PC's reset. */
+/* What the loader does with the files beside these settings, which it measures in any case. */
+enum measure {
+    MEASURE_AUTO,     /* hashes them, and extends the TPM if there is one */
+    MEASURE_OFF,      /* neither, which saves an emulator the time */
+    MEASURE_REQUIRED, /* refuses to start what no TPM has taken */
+};
+
 enum keys_to {
     KEYS_UART,
     KEYS_VIRTIO,
 };
 
+/* What a triple fault does, and a reset that the guest asks for: both are a PC's reset. */
 enum on_reset {
     ON_RESET_END,     /* the VM ends */
     ON_RESET_RESTART, /* its image is loaded anew, and it starts again */
@@ -182,6 +191,7 @@ struct settings {
     uint64_t without; /* bit n: enum feature n */
     enum self_test self_test;
     enum run_order run;
+    enum measure measure;
     enum mitigations mitigations;
     bool dma_protection;
     unsigned processors;   /* at most; 0: all */

@@ -9,6 +9,7 @@
 
 #include "arch/x86_64/guards.h"
 #include "arch/x86_64/guest_cpu.h"
+#include "arch/x86_64/measured.h"
 #include "arch/x86_64/memory.h"
 #include "arch/x86_64/panic.h"
 #include "arch/x86_64/pmu.h"
@@ -322,6 +323,7 @@ static void main_on_own_stack(void)
     clock_init(&acpi);
     log_machine();
     collect_modules();
+    measured_print(&handoff);
     read_settings();
     memory_protect(wants(FEATURE_SMEP), wants(FEATURE_SMAP));
     guards_init(settings.mitigations);

@@ -70,6 +70,12 @@ static void processors_disks_and_order_are_read(void)
     CHECK(settings.vm[1].on_reset == ON_RESET_END && vm_pinned_to(&settings.vm[1], 7) == 1, "b");
     CHECK(parse("[twofold]\nrun = in_turn\n[a]\nimage = touch.elf\npaging = native\ncpus = 1\n"),
           "%s", why.text);
+    CHECK(parse("[twofold]\nmeasure = off\n[a]\nimage = kernel\n") &&
+              settings.measure == MEASURE_OFF,
+          "measure");
+    CHECK(parse("[twofold]\nmeasure = required\n[a]\nimage = kernel\n") &&
+              settings.measure == MEASURE_REQUIRED,
+          "measure");
     CHECK(parse("[twofold]\nside_by_side = 2\nrun = together\nrepeat = 0\nwatchdog = 3600s\n"
                 "[a]\nimage = touch.elf\n") &&
               settings.side_by_side == 2 && settings.repeat == 0 && settings.watchdog_s == 3600,
@@ -81,9 +87,9 @@ static void defaults_are_as_documented(void)
     CHECK(parse("[a]\nimage = touch.elf\n"), "%s", why.text);
     const struct vm_settings *vm = &settings.vm[0];
     CHECK(settings.at_end == AT_END_STAY && settings.without == 0 && settings.run == RUN_IN_TURN &&
-              settings.processors == 0 && settings.mitigations == MITIGATIONS_AUTO &&
-              settings.dma_protection && settings.side_by_side == 0 && settings.repeat == 1 &&
-              settings.watchdog_s == 20,
+              settings.processors == 0 && settings.measure == MEASURE_AUTO &&
+              settings.mitigations == MITIGATIONS_AUTO && settings.dma_protection &&
+              settings.side_by_side == 0 && settings.repeat == 1 && settings.watchdog_s == 20,
           "global");
     CHECK(vm->memory == MIB(64) && vm->ept_page == PAGE_SIZE_1G && vm->cpus == 1 &&
               vm->time_limit_ms == 0 && vm->paging == PAGING_COMPOUND && vm->module_count == 0 &&
@@ -154,6 +160,7 @@ static void every_mistake_names_its_line(void)
         {"[twofold]\nrun = fast\n", "2: run = fast: must be in_turn or together"},
         {"[twofold]\ndma_protection = on\n", "2: dma_protection = on: must be auto or off"},
         {"[twofold]\nmitigations = some\n", "2: mitigations = some: must be auto, off or all"},
+        {"[twofold]\nmeasure = on\n", "2: measure = on: must be auto, off or required"},
         {"[twofold]\nprocessors = 0\n", "2: processors = 0: must be a number from 1 to 512"},
         {"[twofold]\nprocessors = 513\n", "2: processors = 513: must be a number from 1 to 512"},
         {"[twofold]\nside_by_side = 0\n", "2: side_by_side = 0: must be a number from 1 to 256"},
