@@ -36,11 +36,19 @@ EFI_STATUS load_modules(EFI_HANDLE image, struct handoff *handoff);
 /* The module called `name`, or NULL. */
 const struct handoff_module *find_module(const struct handoff *handoff, const char *name);
 
-/* settings.c: whether the settings file parses (by the hypervisor's own parser), and whether what
- * it asks for needs VT-x. */
-EFI_STATUS check_settings(const struct handoff *handoff, BOOLEAN *needs_vmx);
+/* settings.c: whether the settings file parses (by the hypervisor's own parser), and what of it
+ * is for the loader. */
+struct loader_settings {
+    BOOLEAN needs_vmx;
+    BOOLEAN random_addresses;
+};
+EFI_STATUS check_settings(const struct handoff *handoff, struct loader_settings *settings);
 
-/* image.c: the hypervisor's ELF file, laid out in memory. */
+/* random.c: 64 random bits, of the processor where it has a source, else of its clock. */
+uint64_t loader_random(void);
+
+/* image.c: the hypervisor's ELF file, laid out in memory, at random virtual addresses if the
+ * hand-off has a seed. */
 struct loaded_image {
     uint64_t entry; /* virtual */
     uint64_t segment_count;
@@ -50,6 +58,9 @@ struct loaded_image {
     } segment[16];
 };
 EFI_STATUS load_image(struct handoff *handoff, struct loaded_image *image);
+/* relocate.c: let the image, which lies at hv_base, be right at its linked addresses plus hv_slide.
+ * `file` is the ELF file, whose headers are checked. */
+EFI_STATUS relocate_image(const struct handoff *handoff, const struct handoff_module *file);
 
 /* tables.c: the page tables that boot/handoff.h promises. *cr3 gets their root. `ram_end`: one to
  * one up to there. */

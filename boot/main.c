@@ -115,7 +115,7 @@ EFI_STATUS efi_main(EFI_HANDLE image_handle, EFI_SYSTEM_TABLE *system_table)
 {
     struct loaded_image image;
     uint64_t ram_end, cr3;
-    BOOLEAN needs_vmx;
+    struct loader_settings settings;
     EFI_STATUS status;
 
     InitializeLib(image_handle, system_table);
@@ -129,9 +129,11 @@ EFI_STATUS efi_main(EFI_HANDLE image_handle, EFI_SYSTEM_TABLE *system_table)
         .magic = HANDOFF_MAGIC, .version = HANDOFF_VERSION, .size = sizeof(*handoff)};
 
     if (failed(status = load_modules(image_handle, handoff)) ||
-        failed(status = check_settings(handoff, &needs_vmx)) ||
-        failed(status = check_machine(needs_vmx)) || failed(status = load_image(handoff, &image)) ||
-        failed(status = find_ram_end(&ram_end)) ||
+        failed(status = check_settings(handoff, &settings)) ||
+        failed(status = check_machine(settings.needs_vmx)))
+        return status;
+    handoff->seed = settings.random_addresses ? loader_random() : 0;
+    if (failed(status = load_image(handoff, &image)) || failed(status = find_ram_end(&ram_end)) ||
         failed(status = build_tables(handoff, &image, ram_end, &cr3)))
         return status;
 

@@ -6,7 +6,7 @@
 #include "hv/settings.h"
 #include "boot/boot.h"
 
-EFI_STATUS check_settings(const struct handoff *handoff, BOOLEAN *needs_vmx)
+EFI_STATUS check_settings(const struct handoff *handoff, struct loader_settings *chosen)
 {
     const struct handoff_module *list = (const struct handoff_module *)handoff->modules;
     const struct handoff_module *file = find_module(handoff, SETTINGS_FILE);
@@ -28,6 +28,7 @@ EFI_STATUS check_settings(const struct handoff *handoff, BOOLEAN *needs_vmx)
     struct why why;
     if (!settings_parse((const char *)file->base, file->size, &module_list, settings, &why))
         return FAIL(EFI_INVALID_PARAMETER, L"%a", why.text);
-    *needs_vmx = !self_test_needs_no_vmx(settings->self_test);
+    chosen->needs_vmx = !self_test_needs_no_vmx(settings->self_test);
+    chosen->random_addresses = settings->kaslr;
     return EFI_SUCCESS;
 }
