@@ -115,6 +115,7 @@ static const char *const feature_names[] = {
     [FEATURE_SMAP] = "smap",
     [FEATURE_X2APIC] = "x2apic",
     [FEATURE_EPT] = "ept",
+    [FEATURE_SHADOW_STACKS] = "shadow_stacks",
     [FEATURE_PMU] = "pmu",
 };
 _Static_assert(ARRAY_SIZE(feature_names) == FEATURE_COUNT, "a name for each feature");
@@ -336,6 +337,14 @@ static bool read_measure(struct parser *p, const char *value)
     if (found < 0)
         return fail(p, "measure = %s: must be auto, off or required", value);
     p->out->measure = (enum measure)found;
+    return true;
+}
+
+static bool read_kaslr(struct parser *p, const char *value)
+{
+    p->out->kaslr = strcmp(value, "on") == 0;
+    if (!p->out->kaslr && strcmp(value, "off") != 0)
+        return fail(p, "kaslr = %s: must be on or off", value);
     return true;
 }
 
@@ -719,6 +728,7 @@ static const struct key global_keys[] = {
     {"repeat", read_repeat, false, 0, 0, 0},
     {"watchdog", read_watchdog, false, 0, 0, 0},
     {"fail", read_fail, false, 0, 0, 0},
+    {"kaslr", read_kaslr, false, 0, 0, 0},
 };
 
 /* The row of a plain number, which needs no reader of its own. */
@@ -998,6 +1008,7 @@ bool settings_parse(const char *text, size_t len, const struct module_list *modu
     out->repeat = 1;
     out->watchdog_s = WATCHDOG_DEFAULT_S;
     out->fail = (struct fault_plan){0};
+    out->kaslr = true;
     out->vm_count = 0;
     if (len >= 3 && memcmp(text, utf8_mark, 3) == 0) {
         text += 3;

@@ -2,10 +2,16 @@
 /*
  * The hypervisor's own address space and its physical memory.
  *
- *   0xffff800000000000  direct map: RAM at its physical address plus this, not executable. The
- * image is left out, so that its text and constants have no writable alias. 0xffffc00000000000
- * stacks, each above an unmapped guard page 0xffffd00000000000  devices, uncached or
- * write-combining 0xffffffff80000000  the image, each section with its own permissions
+ *   0xffff800000000000  direct map: RAM at its physical address plus a base, not executable. The
+ *                       image is left out, so that its text and constants have no writable alias.
+ *   0xffffc00000000000  stacks, each above an unmapped guard page
+ *   0xffffd00000000000  devices, uncached or write-combining
+ *   0xffffffff80000000  the image, each section with its own permissions
+ *
+ * These are where the windows begin. Where in each of them things lie is random, unless the
+ * settings have `kaslr = off`: the base of the direct map in steps of 1 GiB, the first stack and
+ * the image by pages, the first device by 2 MiB. The image's physical place is the firmware's
+ * choice.
  *
  * Guest RAM lies in the direct map too: hypercalls, instruction fetches and table walks read it at
  * any address, and mapping it on demand would cost a TLB invalidation each.
@@ -35,6 +41,13 @@ void memory_protect(bool want_smep, bool want_smap);
  * memory_need_stack panics then. */
 uint64_t memory_new_stack(void);
 uint64_t memory_need_stack(void);
+
+/*
+ * A page for a supervisor shadow stack (SDM 1 17.2.5), out of the direct map, with its token;
+ * returns the token's address, at its top, or 0 without memory. No other processor may have the
+ * page's place in the direct map in its TLB when it begins to be used.
+ */
+uint64_t memory_new_shadow_stack(void);
 
 /* Where the n-th of them lies, from its lowest byte to its top; the page below is unmapped. False
  * if there are not so many. */

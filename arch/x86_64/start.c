@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "arch/x86_64/cet.h"
 #include "arch/x86_64/guards.h"
 #include "arch/x86_64/guest_cpu.h"
 #include "arch/x86_64/measured.h"
@@ -14,6 +15,7 @@
 #include "arch/x86_64/panic.h"
 #include "arch/x86_64/pmu.h"
 #include "arch/x86_64/processor.h"
+#include "arch/x86_64/random.h"
 #include "arch/x86_64/selftest.h"
 #include "arch/x86_64/symbols.h"
 #include "arch/x86_64/vcpu.h"
@@ -46,6 +48,7 @@ void start(uint64_t handoff_at);
 __attribute__((noreturn)) void start_on_stack(uint64_t top, void (*function)(void));
 
 static struct handoff handoff;
+static bool has_seed; /* the hand-off had one */
 static struct acpi_info acpi;
 static struct module module[MODULES_MAX];
 static struct module_list modules = {.module = module};
@@ -67,12 +70,17 @@ uint64_t arch_wall_clock(void)
                                 : 0;
 }
 
-/* The canary's lowest byte is 0, so that no string function can write it. */
+/*
+ * Another one at each start, of the processor's random numbers; the TSC at this moment is stirred
+ * in, and has to do alone where there are none. The canary's lowest byte is 0, so that no string
+ * function can write it.
+ */
 __attribute__((no_stack_protector)) static void set_canary(void)
 {
-    uint64_t seed = rdtsc() * 0x9e3779b97f4a7c15ull;
+    uint64_t seed = rdtsc() * 0x9e3779b97f4a7c15ull, random = 0;
 
-    __stack_chk_guard = (seed ^ seed >> 29) & ~0xffull;
+    (void)random_of_processor(&random);
+    __stack_chk_guard = (seed ^ seed >> 29 ^ random) & ~0xffull;
 }
 
 void arch_poll_machine(void)
@@ -126,7 +134,7 @@ static void collect_modules(void)
     }
     const struct module *self = module_find(&modules, HYPERVISOR_FILE);
     if (self)
-        symbols_init(self->data, self->size);
+        symbols_init(self->data, self->size, handoff.hv_slide);
 }
 
 static void check_handoff(const struct handoff *given)
@@ -271,6 +279,7 @@ static void log_machine(void)
              (unsigned long long)host_frames.free_bytes >> 20,
              (unsigned long long)frames_largest(&host_frames, PAGE_SIZE) >> 20,
              (unsigned long long)frames_largest(&host_frames, PAGE_SIZE_1G) >> 20);
+    log_line("memory: the hypervisor lies at %s addresses", has_seed ? "random" : "the usual");
     log_line("clock: TSC at %llu kHz, by %s", (unsigned long long)clock_hz() / 1000,
              clock_source());
     log_acpi();
@@ -320,6 +329,8 @@ static void print_faults(void)
 
 static void main_on_own_stack(void)
 {
+    struct why why;
+
     clock_init(&acpi);
     log_machine();
     collect_modules();
@@ -329,6 +340,10 @@ static void main_on_own_stack(void)
     guards_init(settings.mitigations);
     block_devices();
     apic_init(wants(FEATURE_X2APIC));
+    cet_choose(wants(FEATURE_SHADOW_STACKS));
+    if (!cet_prepare(&why))
+        cannot_run("%s", why.text);
+    cet_begin(); /* this function never returns */
     if (settings.self_test == SELF_TEST_DMA)
         end(selftest_dma() ? STATUS_OK : STATUS_FAILED);
     if (self_test_needs_no_vmx(settings.self_test)) {
@@ -354,7 +369,9 @@ __attribute__((no_stack_protector)) void start(uint64_t handoff_at)
     processor_init_boot();
     if (FAULTS_BUILT)
         plan_faults();
+    has_seed = handoff.seed != 0;
     memory_init(&handoff);
+    handoff.seed = 0; /* it tells where everything is */
     acpi_read(&acpi, handoff.rsdp, acpi_map_ram, NULL);
     power_init(&acpi);
     open_consoles();
