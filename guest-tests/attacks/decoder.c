@@ -263,6 +263,10 @@ static unsigned any_reg(uint8_t allowed)
 static void put_modrm_insn(struct insn *insn, const struct opcodes *o, uint64_t to)
 {
     unsigned reg = any_reg(o->regs);
+    bool movsxd = o->map == MAP_1 && o->first == 0x63;
+
+    if (movsxd && insn->operand_16 && !insn->wide) /* processors do not agree on this one */
+        o = &known[0];
     unsigned behind = immediate_bytes(insn, o->immediate, reg);
 
     put_opcode(insn, o->map, (uint8_t)(o->first + below(o->last - o->first + 1u)));

@@ -5,8 +5,9 @@
  */
 #include "guest-tests/attacks/attacks.h"
 
-#define NODE_WINDOW_40 0x4000000000ull /* of physical addresses of 40 bits, hv/paging/compound.h   \
-                                        */
+#define NODE_WINDOW_40                                                                             \
+    0x4000000000ull /* of physical addresses of 40 bits, hv/paging/compound.h                      \
+                     */
 #define IST_NO_RAM 7u
 #define APIC       0xfee00000ull
 
