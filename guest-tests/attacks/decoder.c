@@ -26,8 +26,8 @@
 #define RFLAGS_FIXED 2u
 #define RFLAGS_ANY   0xcd5u /* CF, PF, AF, ZF, SF, DF, OF; not TF, IF */
 #define FX_BYTES     512u
-#define TABLE_TRIES  2500u
-#define NO_RAM_TRIES 1200u
+#define TABLE_TRIES  900u
+#define NO_RAM_TRIES 700u
 
 enum { RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI };
 
