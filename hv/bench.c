@@ -14,11 +14,9 @@
 #include "hv/sched.h"
 #include "hv/vm.h"
 
-#define ROWS_MAX    512u
-#define TOP_REASONS 2u /* exits by reason that a row of the table has room for */
-#define AUDIT_MAX                                                                                  \
-    (1ull << 20) /* addresses of one AUDIT call: a guest must not hold the machine                 \
-                  */
+#define ROWS_MAX          512u
+#define TOP_REASONS       2u           /* exits by reason that a row of the table has room for */
+#define STEPS_MAX         (1ull << 20) /* of a range that is watched */
 #define CENTS             100u
 #define THOUSAND          1000u
 #define SAMPLE_WALKS      16u  /* of one sample, spread over the ranges */
@@ -391,9 +389,9 @@ void bench_look(struct vcpu *vcpu)
     b->host_ticks = handling_ticks(vcpu->vm);
 }
 
-static bool range_is_good(gva_t from, uint64_t bytes, uint64_t step)
+static bool range_is_good(gva_t from, uint64_t bytes, uint64_t step, uint64_t steps_max)
 {
-    return step > 0 && bytes / step <= AUDIT_MAX && from.v + bytes >= from.v;
+    return step > 0 && bytes / step <= steps_max && from.v + bytes >= from.v;
 }
 
 uint64_t bench_audit(struct vcpu *vcpu, gva_t from, uint64_t bytes, uint64_t step)
@@ -402,11 +400,12 @@ uint64_t bench_audit(struct vcpu *vcpu, gva_t from, uint64_t bytes, uint64_t ste
 
     if (b->state != BENCH_ENDED)
         return TF_E_STATE;
-    if (!range_is_good(from, bytes, step))
+    if (!range_is_good(from, bytes, step, TF_AUDIT_MAX - 1))
         return TF_E_VALUE;
-    for (uint64_t offset = 0; offset < bytes; offset += step) {
+    uint64_t count = bytes / step + (bytes % step != 0); /* a sum of steps might wrap */
+    for (uint64_t i = 0; i < count; i++) {
         struct cpt_audit audit;
-        if (!guest_paging_audit(vcpu, gva_add(from, offset), &audit))
+        if (!guest_paging_audit(vcpu, gva_add(from, i * step), &audit))
             return TF_E_FAULT;
         b->walks++;
         b->walk_references += audit.references;
@@ -420,7 +419,8 @@ uint64_t bench_watch(struct vcpu *vcpu, gva_t from, uint64_t bytes, uint64_t ste
 
     if (b->state == BENCH_RUNNING)
         return TF_E_STATE;
-    if (!range_is_good(from, bytes, step) || bytes < step || b->watches == TF_BENCH_WATCHES)
+    if (!range_is_good(from, bytes, step, STEPS_MAX) || bytes < step ||
+        b->watches == TF_BENCH_WATCHES)
         return TF_E_VALUE;
     b->watch[b->watches].from = from;
     b->watch[b->watches].bytes = bytes;

@@ -79,7 +79,8 @@ enum tf_call {
     TF_CALL_BENCH_END = 2,
     /* RDI: first address, RSI: bytes, RDX: step in bytes. Walks the live tables for each address as
      * the processor would at a TLB miss without walk caches, and adds the references to the record
-     * that was ended last. Call it while the mappings that were measured are still there. */
+     * that was ended last. Call it while the mappings that were measured are still there. At
+     * most TF_AUDIT_MAX addresses: the processor is held meanwhile. */
     TF_CALL_AUDIT = 3,
     /* RDI: first address, RSI: bytes, RDX: step in bytes. Said before BEGIN, for the next record
      * only, at most 4 ranges: the hypervisor audits the range also while the benchmark
@@ -120,7 +121,8 @@ struct tf_port_call {
 #define TF_PORT_MARK 0x5f4u
 
 #define TF_BENCH_NAME_MAX 32
-#define TF_BENCH_WATCHES  4 /* ranges of one record */
+#define TF_BENCH_WATCHES  4        /* ranges of one record */
+#define TF_AUDIT_MAX      16384ull /* addresses of one AUDIT */
 
 struct tf_bench_result {
     uint64_t ops;

@@ -4,8 +4,9 @@
  * machine that it sees. Each case prints "attack NAME ok tries=N", or ends the guest with "FAIL
  * ..." when something showed what a real machine would not have shown. docs/security.md lists them.
  *
- * Arguments: only=NAME runs one case; seed=N (1) of what is random, which is printed; rounds=N (1)
- * multiplies random work; end=NAME ends the machine in one of the ways of ends.c instead.
+ * Arguments: only=NAME runs one case, from=NAME those from this one on; seed=N (1) of what is
+ * random, which is printed; rounds=N (1) multiplies random work; end=NAME ends the machine in one
+ * of the ways of ends.c instead.
  *
  * The catching of exceptions is that of the checks.
  */

@@ -26,8 +26,8 @@
 #define RFLAGS_FIXED 2u
 #define RFLAGS_ANY   0xcd5u /* CF, PF, AF, ZF, SF, DF, OF; not TF, IF */
 #define FX_BYTES     512u
-#define TABLE_TRIES  2500u
-#define NO_RAM_TRIES 1200u
+#define TABLE_TRIES  900u
+#define NO_RAM_TRIES 700u
 
 enum { RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI };
 
@@ -263,6 +263,10 @@ static unsigned any_reg(uint8_t allowed)
 static void put_modrm_insn(struct insn *insn, const struct opcodes *o, uint64_t to)
 {
     unsigned reg = any_reg(o->regs);
+    bool movsxd = o->map == MAP_1 && o->first == 0x63;
+
+    if (movsxd && insn->operand_16 && !insn->wide) /* processors do not agree on this one */
+        o = &known[0];
     unsigned behind = immediate_bytes(insn, o->immediate, reg);
 
     put_opcode(insn, o->map, (uint8_t)(o->first + below(o->last - o->first + 1u)));

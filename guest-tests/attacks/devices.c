@@ -91,7 +91,7 @@ struct descriptor {
 #define SCRATCH_PAGES  24u
 #define SCRATCH_BYTES  (SCRATCH_PAGES * PAGE)
 #define SCRATCH_REGION (TEST_BASE + 17 * PAGE_1G)
-#define VIRTIO_ROUNDS  150u
+#define VIRTIO_ROUNDS  50u
 #define CONSOLE_LEN    3u /* bytes of a descriptor: what it prints goes to a slow line */
 
 static uint64_t scratch, guard[2];
@@ -489,7 +489,7 @@ uint64_t attack_apic(void)
 #define IOREDTBL       0x10u
 #define ENTRY_READ     ((1u << 12) | (1u << 14)) /* read only */
 #define ENTRY_WRITABLE 0x1afffu
-#define IOAPIC_ROUNDS  2000u
+#define IOAPIC_ROUNDS  800u
 #define UART_IER       0x3f9u
 #define UART_MCR       0x3fcu
 #define IER_EMPTY      2u /* asserts when nothing is to be sent, which is always so */

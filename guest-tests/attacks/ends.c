@@ -5,8 +5,9 @@
  */
 #include "guest-tests/attacks/attacks.h"
 
-#define NODE_WINDOW_40 0x4000000000ull /* of physical addresses of 40 bits, hv/paging/compound.h   \
-                                        */
+#define NODE_WINDOW_40                                                                             \
+    0x4000000000ull /* of physical addresses of 40 bits, hv/paging/compound.h                      \
+                     */
 #define IST_NO_RAM 7u
 #define APIC       0xfee00000ull
 
@@ -84,20 +85,19 @@ static void end_flood(void)
         __asm__ volatile("wbinvd" : : : "memory");
 }
 
-/* #DB and #AC whose delivery makes another one, for ever (SDM 3C 25.2 on why a hypervisor must
- * look). */
+/* #DB on a stack whose first word is watched for writes: its delivery is the next one's cause, and
+ * so for ever, inside the processor (SDM 3C 25.3). */
+#define DR7_WRITE_0 (1ull << 1 | 1ull << 16 | 3ull << 18) /* G0; R/W0: writes; LEN0: 4 bytes */
+
 static void end_debug_loop(void)
 {
-    static uint64_t watched;
-    uint64_t stack = (uint64_t)&watched + 8;
+    static uint8_t stack[4096] __attribute__((aligned(16)));
+    uint64_t top = (uint64_t)stack + sizeof(stack);
 
-    tss_set_stack(IST_NO_RAM, (stack + 15) & ~15ull);
+    tss_set_stack(IST_NO_RAM, top);
     idt_set(VECTOR_DB, true, IST_NO_RAM);
-    __asm__ volatile("mov %0, %%dr0; mov %1, %%dr7; mov %%rax, (%2)"
-                     :
-                     : "r"(((stack + 15) & ~15ull) - 8), "r"(0xd0002ull | 1ull << 16),
-                       "r"(((stack + 15) & ~15ull) - 8)
-                     : "memory");
+    __asm__ volatile("mov %0, %%dr0; mov %1, %%dr7" : : "r"(top - 8), "r"(DR7_WRITE_0));
+    *word_at(top - 8) = 0;
 }
 
 /* The processor's only one halts with interrupts off. */

@@ -82,10 +82,12 @@ static void run_case(const char *name, uint64_t (*run)(void))
 
 void guest_main(void)
 {
-    char only[32] = "", end[32] = "";
+    char only[32] = "", from[32] = "", end[32] = "";
     unsigned run = 0;
+    bool begun;
 
     arg_word("only", only, sizeof(only));
+    arg_word("from", from, sizeof(from));
     arg_word("end", end, sizeof(end));
     attack_seed = arg_number("seed", 1);
     attack_rounds = arg_number("rounds", 1);
@@ -96,13 +98,15 @@ void guest_main(void)
     if (end[0])
         attack_end(end);
     print("attacks: seed=%u rounds=%u\n", attack_seed, attack_rounds);
+    begun = !from[0];
     for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        if (only[0] && !same(only, cases[i].name))
+        begun |= same(from, cases[i].name);
+        if (!begun || (only[0] && !same(only, cases[i].name)))
             continue;
         run_case(cases[i].name, cases[i].run);
         run++;
     }
     if (run == 0)
-        fail("no case is called %s\n", only);
+        fail("no case is called %s\n", only[0] ? only : from);
     print("attacks: %u cases\n", (uint64_t)run);
 }

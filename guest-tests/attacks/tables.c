@@ -24,6 +24,7 @@
 #define SLOT_GRAPH 5ull
 
 static uint64_t root;
+static unsigned levels; /* of leaves that there are: 3 with pages of 1 GiB */
 
 static uint64_t slot_base(uint64_t slot)
 {
@@ -78,7 +79,7 @@ static uint64_t lead_to(unsigned level, uint64_t gpa)
 
 static unsigned any_level(uint64_t *random)
 {
-    return 1 + (unsigned)random_below(random, has_1g_pages() ? 3 : 2);
+    return 1 + (unsigned)random_below(random, levels);
 }
 
 static bool is_ram(uint64_t gpa)
@@ -119,9 +120,17 @@ static void check_canaries(const char *what)
     }
 }
 
+static void begin(void)
+{
+    root = attack_space();
+    write_cr3(root);
+    levels = has_1g_pages() ? 3 : 2;
+    set_canaries();
+}
+
 /* --- where no RAM is -------------------------------------------------------------------------- */
 
-#define BEYOND_TRIES 300u
+#define BEYOND_TRIES 200u
 
 static void check_no_ram_at(uint64_t gpa, unsigned level)
 {
@@ -161,9 +170,7 @@ uint64_t attack_beyond(void)
 {
     uint64_t random = attack_random(10), tries = 0, top = 1ull << (window_bits() - 2);
 
-    root = attack_space();
-    write_cr3(root);
-    set_canaries();
+    begin();
     for (uint64_t i = 0; i < BEYOND_TRIES * attack_rounds; i++) {
         /* as often near the beginning as far out */
         uint64_t gpa = random_next(&random) & (top - 1);
@@ -175,7 +182,7 @@ uint64_t attack_beyond(void)
         tries++;
     }
     for (unsigned bit = physical_bits(); bit < 52; bit++) {
-        for (unsigned level = 1; level <= (has_1g_pages() ? 3 : 2); level++, tries++)
+        for (unsigned level = 1; level <= levels; level++, tries++)
             check_too_wide(1ull << bit | canaries[0], level);
     }
     check_canaries("beyond RAM");
@@ -184,9 +191,9 @@ uint64_t attack_beyond(void)
 
 /* --- the windows ------------------------------------------------------------------------------ */
 
-#define WINDOW_TRIES 400u
+#define WINDOW_TRIES 40u
 #define NODE_BYTES   (24ull << 20) /* behind RAM in the node window: all that a small VM has */
-#define NODE_STEP    (5 * PAGE)
+#define NODE_STEP    (31 * PAGE)
 
 /* In a window's image of RAM a guest finds that RAM, or nothing. */
 static void check_image(uint64_t gpa, uint64_t image, unsigned level)
@@ -230,9 +237,7 @@ uint64_t attack_windows(void)
     uint64_t nodes = 1ull << (window_bits() - 2), alias = 2 * nodes, traps = 3 * nodes;
     uint64_t ram = guest_info->ram[0].size;
 
-    root = attack_space();
-    write_cr3(root);
-    set_canaries();
+    begin();
     for (uint64_t i = 0; i < WINDOW_TRIES * attack_rounds; i++) {
         uint64_t canary = canaries[random_below(&random, 16)] + random_below(&random, 512) * 8;
         unsigned level = any_level(&random);

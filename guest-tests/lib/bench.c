@@ -93,7 +93,13 @@ void bench_watch(uint64_t at, uint64_t bytes, uint64_t step)
         must_be_0(hypercall(TF_CALL_BENCH_WATCH, at, bytes, step), "BENCH_WATCH");
 }
 
+/* In pieces: one call is for so many addresses only. */
 void bench_audit(uint64_t at, uint64_t bytes, uint64_t step)
 {
-    must_be_0(call(TF_CALL_AUDIT, at, bytes, step), "AUDIT");
+    uint64_t piece = (TF_AUDIT_MAX - 1) * step;
+
+    for (uint64_t done = 0; done < bytes; done += piece) {
+        uint64_t left = bytes - done;
+        must_be_0(call(TF_CALL_AUDIT, at + done, left < piece ? left : piece, step), "AUDIT");
+    }
 }

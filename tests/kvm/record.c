@@ -13,7 +13,6 @@
 #define HISTOGRAM "/sys/kernel/tracing/events/kvm/kvm_exit/hist"
 
 #define PAGE_TABLE_LEVELS 4u
-#define AUDIT_MAX         (1ull << 20) /* addresses of one AUDIT call, as for Twofold */
 
 typedef unsigned long long ull;
 
@@ -264,7 +263,7 @@ static uint64_t audit(struct record *record, const uint64_t *argument,
 
     if (record->state != RECORD_ENDED)
         return TF_E_STATE;
-    if (step == 0 || bytes / step > AUDIT_MAX || from + bytes < from)
+    if (step == 0 || bytes / step >= TF_AUDIT_MAX || from + bytes < from)
         return TF_E_VALUE;
     struct audit context = {.ram = record->ram,
                             .ept_references = record_ept_references(level_of(record, "pages_4k"),
@@ -272,8 +271,9 @@ static uint64_t audit(struct record *record, const uint64_t *argument,
                                                                     level_of(record, "pages_1g"))};
     const struct walk_memory memory = {&context, audit_read, audit_swap, audit_nested};
     record->references_known &= !record->run->ept || context.ept_references > 0;
-    for (uint64_t offset = 0; offset < bytes; offset += step) {
-        struct walk_result found = walk(&memory, registers, gva(from + offset), WALK_NO_CHECK);
+    uint64_t count = bytes / step + (bytes % step != 0); /* a sum of steps might wrap */
+    for (uint64_t i = 0; i < count; i++) {
+        struct walk_result found = walk(&memory, registers, gva(from + i * step), WALK_NO_CHECK);
         if (found.status != WALK_OK)
             return TF_E_FAULT;
         unsigned references = references_of(record, &found);
