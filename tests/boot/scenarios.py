@@ -27,6 +27,7 @@ class Scenario:
     settings: typing.Any = None  # text, or VMs as for image.ini, or a function that gives them; None: no settings file
     files: typing.Callable = lambda folder: []
     hypervisor: typing.Any = lambda folder: image.HYPERVISOR  # None: not on the image
+    loader: typing.Any = image.LOADER
     machine: str = "bochs"
     cpu_model: typing.Any = None
     globals: str = ""  # further lines of [twofold]
