@@ -310,11 +310,12 @@ static void plan_faults(void)
 static void print_faults(void)
 {
     bool came;
-    uint32_t count = faults_allocations(&came);
 
-    if (FAULTS_BUILT)
-        console_printf("@fault {\"vm\": null, \"allocations\": %u, \"failed\": %s}\n", count,
-                       came ? "true" : "false");
+    if (!FAULTS_BUILT)
+        return;
+    uint32_t count = faults_allocations(&came);
+    console_printf("@fault {\"vm\": null, \"allocations\": %u, \"failed\": %s}\n", count,
+                   came ? "true" : "false");
 }
 
 static void main_on_own_stack(void)
