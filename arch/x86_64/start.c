@@ -145,6 +145,7 @@ __attribute__((noreturn)) static void end(int status)
     console_printf("@end {\"status\": %d}\n", status);
     if (settings.at_end == AT_END_STAY)
         log_line("the run is over; the machine can be switched off");
+    watchdog_init(0); /* this processor stands still from here on */
     power_end(settings.at_end, status == STATUS_OK);
 }
 
