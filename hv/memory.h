@@ -39,6 +39,9 @@ void host_pages_free(void *at, size_t pages);
  */
 void host_run_free(hpa_t run, uint64_t bytes);
 
+/* Zeros, of any length. */
+void host_clear(void *at, uint64_t bytes);
+
 /* Overwrite `bytes` at `at`, so that nothing of them is left and a use after free shows. */
 void host_wipe(void *at, uint64_t bytes);
 

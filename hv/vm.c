@@ -20,7 +20,6 @@
 #define MS_PER_SECOND 1000u
 #define NO_DEADLINE   ~0ull
 #define STATUS_NONE   (-1)
-#define CLEAR_AT_ONCE MIB(64) /* of RAM, which may be very large */
 
 #define VM_PAGES ((sizeof(struct vm) + PAGE_SIZE - 1) / PAGE_SIZE)
 
@@ -291,17 +290,6 @@ static void print_round(void)
 /* --- RAM ---------------------------------------------------------------------------------------
  */
 
-static void clear(hpa_t from, uint64_t bytes)
-{
-    while (bytes > 0) {
-        uint64_t part = min_u64(bytes, CLEAR_AT_ONCE);
-        memset(host_ptr(from), 0, part);
-        watchdog_beat();
-        from = hpa_add(from, part);
-        bytes -= part;
-    }
-}
-
 /*
  * RAM in one run, aligned to the largest page that it holds, so that EPT can use large pages, with
  * the nodes behind it. The guest finds zeros in it, and nothing that an earlier one left.
@@ -325,7 +313,7 @@ static bool allocate_ram(struct vm *vm, struct why *why)
                        "memory = %llu MiB, but the largest free run of the machine has %llu MiB",
                        (unsigned long long)vm->settings->memory >> 20,
                        (unsigned long long)frames_largest(&host_frames, PAGE_SIZE_2M) >> 20);
-    clear(vm->ram_base, vm->block_size);
+    host_clear(host_ptr(vm->ram_base), vm->block_size);
     vm->ram = guest_ram_layout(host_ptr(vm->ram_base), vm->settings->memory);
     return true;
 }
@@ -350,7 +338,7 @@ static bool allocate_native_ram(struct vm *vm, struct why *why)
     if (hpa_is_none(vm->ram_base) || vm->ram_base.v < to.v)
         return why_set(why, "memory = %llu MiB: the machine has no such run above its first MiB",
                        (unsigned long long)vm->block_size >> 20);
-    clear(vm->ram_base, vm->block_size);
+    host_clear(host_ptr(vm->ram_base), vm->block_size);
     memset(host_ptr(from), 0, to.v - from.v);
     vm->ram = (struct guest_ram){
         .host = host_ptr(hpa(0)),
@@ -708,7 +696,7 @@ static void restart(struct vm *vm)
     vm->bench = (struct bench){0};
     vm->mark = (struct mark){0};
     choose_paging(vm);
-    clear(vm->ram_base, vm->block_size);
+    host_clear(host_ptr(vm->ram_base), vm->block_size);
     devices_reset(&vm->devices);
     vms.vm[vms.count++] = vm;
     log_start(vm->settings, false);

@@ -25,9 +25,14 @@ hpa_t host_hpa(const void *in_direct_map)
     return hpa(BASE + (uint64_t)((const uint8_t *)in_direct_map - ram));
 }
 
+unsigned processor_index(void)
+{
+    return 0;
+}
+
 static void start(void)
 {
-    frames_init(&host_frames);
+    frames_init(&host_frames, host_ptr);
     CHECK(frames_add(&host_frames, hpa(BASE), BYTES), "refused");
     memset(ram, SECRET, BYTES); /* as whoever was here before left it */
 }
