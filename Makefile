@@ -81,6 +81,7 @@ help:
 	@echo 'make test       the same set-up, then all tests; the last line counts them'
 	@echo 'make test-linux  Linux in every way of paging, on one and four processors; takes hours'
 	@echo 'make workloads  Linux programs in each way of paging, and a table of them (docs/linux.md)'
+	@echo 'make faults     what can fail in the start and in whole runs fails, one after another; takes an hour or two'
 	@echo 'make soak       an hour of VMs that come and go, watched for losses; MINUTES=N (docs/robustness.md)'
 	@echo 'make bench      the evaluation: all microbenchmarks, natively and in each way of paging, and its report'
 	@echo 'make bench-kvm  the same guests under Linux'\'' KVM on the same machine; takes long (docs/kvm.md)'
@@ -129,6 +130,15 @@ test-linux: setup-test setup-linux
 	@$(MAKE) --no-print-directory all
 	@python3 tests/boot/run.py --long $(ONLY)
 
+# The hypervisor and the loader with faults to inject: build/faults.
+faults-build:
+	@$(MAKE) --no-print-directory hypervisor boot FAULTS=1 BUILD=build/faults
+
+# Each allocation and each capability of the start, and of whole runs, fails once; an hour or two.
+faults: setup-test
+	@$(MAKE) --no-print-directory all faults-build
+	@python3 tests/boot/faults.py $(ONLY)
+
 # One long boot in which VMs come and go: SOAK_HOURS= or MINUTES=, 60 minutes by default.
 MINUTES ?= $(if $(SOAK_HOURS),$(shell echo $$(( $(SOAK_HOURS) * 60 ))),60)
 soak: setup-test setup-linux
@@ -161,4 +171,4 @@ $(BUILD)/twofold.ini: Makefile guest-tests/guests.mk
 clean:
 	rm -rf $(BUILD) $(OUT)
 
-.PHONY: all hypervisor boot guests help run bench report workloads test test-linux soak check image clean
+.PHONY: all hypervisor boot guests help run bench report workloads test test-linux faults faults-build soak check image clean

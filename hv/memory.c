@@ -7,9 +7,12 @@
 #include "hv/arch.h"
 #include "hv/faults.h"
 #include "hv/settings.h"
+#include "hv/watchdog.h"
 
 /* Freed memory is filled with this. */
 #define FREED_JUNK 0xdb
+
+#define FILL_AT_ONCE MIB(64)
 
 struct frames host_frames;
 
@@ -45,9 +48,28 @@ hpa_t host_run_alloc(uint64_t size, uint64_t align)
     return run;
 }
 
+/* RAM may be very large: the watchdog is to see that this gets on. */
+static void fill(void *at, int with, uint64_t bytes)
+{
+    uint8_t *to = at;
+
+    while (bytes > 0) {
+        uint64_t part = min_u64(bytes, FILL_AT_ONCE);
+        memset(to, with, part);
+        watchdog_beat();
+        to += part;
+        bytes -= part;
+    }
+}
+
+void host_clear(void *at, uint64_t bytes)
+{
+    fill(at, 0, bytes);
+}
+
 void host_wipe(void *at, uint64_t bytes)
 {
-    memset(at, FREED_JUNK, bytes);
+    fill(at, FREED_JUNK, bytes);
 }
 
 void host_run_free(hpa_t run, uint64_t bytes)
@@ -69,7 +91,7 @@ void *host_pages_alloc(size_t pages)
     if (hpa_is_none(run))
         return NULL;
     void *at = host_ptr(run);
-    memset(at, 0, pages * PAGE_SIZE);
+    host_clear(at, pages * PAGE_SIZE);
     return at;
 }
 

@@ -42,6 +42,9 @@ void host_run_free(hpa_t run, uint64_t bytes);
 /* The same for who has wiped the run before. */
 void host_run_free_wiped(hpa_t run, uint64_t bytes);
 
+/* Zeros, of any length. */
+void host_clear(void *at, uint64_t bytes);
+
 /* Overwrite `bytes` at `at`, so that nothing of them is left and a use after free shows. */
 void host_wipe(void *at, uint64_t bytes);
 

@@ -686,7 +686,7 @@ static bool read_fault(struct parser *p, const char *word)
 
 static bool read_fail(struct parser *p, const char *value)
 {
-    char word[sizeof("capability:") + FAULT_NAME_MAX] = "";
+    char word[sizeof("capability:") + FAULT_NAME_MAX];
 
     if (!FAULTS_BUILT)
         return fail(p, "fail = %s: this build injects no faults; one made with FAULTS=1 does",

@@ -304,7 +304,7 @@ static bool overwrite_piece(struct vm *vm)
     void *at = host_ptr(hpa_add(vm->ram_base, vm->overwritten));
 
     if (vm->phase == VM_IS_CLEARED)
-        memset(at, 0, bytes);
+        host_clear(at, bytes);
     else
         host_wipe(at, bytes);
     vm->overwritten += bytes;
@@ -359,7 +359,7 @@ static bool allocate_native_ram(struct vm *vm, struct why *why)
     if (hpa_is_none(vm->ram_base) || vm->ram_base.v < to.v)
         return why_set(why, "memory = %llu MiB: the machine has no such run above its first MiB",
                        (unsigned long long)vm->block_size >> 20);
-    memset(host_ptr(vm->ram_base), 0, vm->block_size);
+    host_clear(host_ptr(vm->ram_base), vm->block_size);
     memset(host_ptr(from), 0, to.v - from.v);
     vm->ram = (struct guest_ram){
         .host = host_ptr(hpa(0)),

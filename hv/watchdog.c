@@ -20,13 +20,13 @@ static struct watched {
     unsigned missed; /* looks that have found no beat */
 } __attribute__((aligned(CACHE_LINE))) watched[PROCESSORS_MAX];
 
-static uint64_t between_looks; /* TSC ticks; 0: nobody looks */
+static uint64_t between_looks; /* TSC ticks; 0: nobody looks. By the boot processor */
 static unsigned limit;         /* seconds */
 
 void watchdog_init(unsigned seconds)
 {
     limit = seconds;
-    between_looks = time_hz() * seconds / LOOKS_MAX;
+    __atomic_store_n(&between_looks, time_hz() * seconds / LOOKS_MAX, __ATOMIC_RELAXED);
 }
 
 void watchdog_beat(void)
@@ -47,9 +47,10 @@ void watchdog_look(void)
 {
     unsigned index = processor_index();
     struct watched *own = &watched[index];
+    uint64_t between = __atomic_load_n(&between_looks, __ATOMIC_RELAXED);
     uint64_t now = time_now();
 
-    if (between_looks == 0 || now < own->look_at)
+    if (between == 0 || now < own->look_at)
         return;
     unsigned next = (index + 1) % processor_count();
     if (next == index)
@@ -58,12 +59,14 @@ void watchdog_look(void)
     bool rests = beats % 2 == 0;
     own->missed = beats == own->seen && !rests ? own->missed + 1 : 0;
     own->seen = beats;
-    own->look_at = now + between_looks;
+    own->look_at = now + between;
     if (own->missed == LOOKS_MAX)
         panic("processor %u is stuck: it has got nowhere for %u s", next, limit);
 }
 
 uint64_t watchdog_period(void)
 {
-    return between_looks > 0 ? between_looks : ~0ull;
+    uint64_t between = __atomic_load_n(&between_looks, __ATOMIC_RELAXED);
+
+    return between > 0 ? between : ~0ull;
 }

@@ -17,8 +17,8 @@
 
 #include "hv/types.h"
 
-/* Before the other processors start: look for those that have been stuck for `seconds`; 0: do not.
- */
+/* Before the other processors start: look for those that have been stuck for `seconds`. At any
+ * time, with 0: do not look any more. */
 void watchdog_init(unsigned seconds);
 
 /* This processor has got somewhere. */

@@ -157,8 +157,8 @@ void panic(const char *format, ...)
     va_start(args, format);
     begin((uint64_t)__builtin_return_address(0), format, args);
     va_end(args);
-    backtrace_print((uint64_t)__builtin_return_address(0), (uint64_t)__builtin_frame_address(0),
-                    true);
+    backtrace_print((uint64_t)__builtin_return_address(0),
+                    *(const uint64_t *)__builtin_frame_address(0), true); /* the caller's frame */
     end();
 }
 

@@ -154,6 +154,7 @@ __attribute__((noreturn)) static void end(int status)
     console_printf("@end {\"status\": %d}\n", status);
     if (settings.at_end == AT_END_STAY)
         log_line("the run is over; the machine can be switched off");
+    watchdog_init(0); /* this processor stands still from here on */
     power_end(settings.at_end, status == STATUS_OK);
 }
 
@@ -320,11 +321,12 @@ static void plan_faults(void)
 static void print_faults(void)
 {
     bool came;
-    uint32_t count = faults_allocations(&came);
 
-    if (FAULTS_BUILT)
-        console_printf("@fault {\"vm\": null, \"allocations\": %u, \"failed\": %s}\n", count,
-                       came ? "true" : "false");
+    if (!FAULTS_BUILT)
+        return;
+    uint32_t count = faults_allocations(&came);
+    console_printf("@fault {\"vm\": null, \"allocations\": %u, \"failed\": %s}\n", count,
+                   came ? "true" : "false");
 }
 
 static void main_on_own_stack(void)

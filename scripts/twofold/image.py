@@ -20,8 +20,8 @@ def ini(at_end, vms, extra=""):
     return "\n".join(lines) + "\n"
 
 
-def make(folder, settings, files, hypervisor=HYPERVISOR):
-    """An image in `folder` with `settings` (text; None: no file), the hypervisor (None: none) and `files`."""
+def make(folder, settings, files, hypervisor=HYPERVISOR, loader=LOADER):
+    """An image in `folder` with `settings` (text; None: no file), the hypervisor (None: none), the loader and `files`."""
     folder = pathlib.Path(folder)
     modules = [str(f) for f in files]
     if settings is not None:
@@ -30,7 +30,7 @@ def make(folder, settings, files, hypervisor=HYPERVISOR):
     if hypervisor is not None:
         modules.append(str(hypervisor))
     image = folder / "twofold.img"
-    subprocess.run([str(ROOT / "scripts/image"), str(image), str(LOADER), *modules], check=True)
+    subprocess.run([str(ROOT / "scripts/image"), str(image), str(loader), *modules], check=True)
     return image
 
 

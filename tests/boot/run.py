@@ -18,6 +18,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 sys.path.insert(0, str(ROOT / "tests/boot"))
 
 import attacks  # noqa: E402
+import faults  # noqa: E402
 import real_guests  # noqa: E402
 import scenarios  # noqa: E402
 from twofold import console, image, machine  # noqa: E402
@@ -73,7 +74,7 @@ def boot(scenario):
         if settings is not None and not isinstance(settings, str):
             settings = image.ini(machine.at_end_setting(scenario.machine), settings, scenario.globals)
         hypervisor = scenario.hypervisor(pathlib.Path(folder)) if scenario.hypervisor else None
-        disk = image.make(folder, settings, files, hypervisor)
+        disk = image.make(folder, settings, files, hypervisor, scenario.loader)
         run = machine.Run(scenario.machine, disk, folder, scenario.limit, scenario.cpu_model, scenario.memory,
                           scenario.processors, interactive=bool(scenario.answers), devices=scenario.devices)
         typist = Typist(scenario.answers, run.send)
@@ -109,7 +110,10 @@ def results_of(scenario):
 
 def main():
     words = sys.argv[1:]
-    there = real_guests.LONG + attacks.LONG if "--long" in words else real_guests.ALL + attacks.ALL + scenarios.ALL
+    if "--long" in words:
+        there = real_guests.LONG + attacks.LONG
+    else:
+        there = real_guests.ALL + attacks.ALL + scenarios.ALL + faults.ALL
     names = [w for w in words if w != "--long"]
     chosen = [s for s in there if not names or any(n in s.name for n in names)]
     failed = 0

@@ -27,6 +27,7 @@ class Scenario:
     settings: typing.Any = None  # text, or VMs as for image.ini, or a function that gives them; None: no settings file
     files: typing.Callable = lambda folder: []
     hypervisor: typing.Any = lambda folder: image.HYPERVISOR  # None: not on the image
+    loader: typing.Any = image.LOADER
     machine: str = "bochs"
     cpu_model: typing.Any = None
     globals: str = ""  # further lines of [twofold]
@@ -568,7 +569,7 @@ def monitor_vms():
     keys = [("memory", "16M"), ("ept_page", "4k")]
     return [("plain", [("image", "loop.elf"), ("paging", "nested"), *keys]),
             ("other", [("image", "loop.elf"), ("paging", "compound"), *keys]),
-            ("work", [("image", "phases.elf"), ("args", "bursts=40"), ("memory", "128M"), ("ept_page", "4k")]),
+            ("work", [("image", "phases.elf"), ("args", "bursts=160"), ("memory", "128M"), ("ept_page", "4k"), ("trace", "0")]),
             ("gaps", [("image", "gaps.elf"), *keys])]
 
 

@@ -167,6 +167,8 @@ static void every_mistake_names_its_line(void)
         {"[twofold]\nprocessors = 513\n", "2: processors = 513: must be a number from 1 to 512"},
         {"[twofold]\nside_by_side = 0\n", "2: side_by_side = 0: must be a number from 1 to 256"},
         {"[twofold]\nrepeat = often\n", "2: repeat = often: must be a number from 0"},
+        {"[twofold]\nfail = alloc:1\n", "2: fail = alloc:1: this build injects no faults"},
+        {"[a]\nfail = alloc:1\n", "2: fail = alloc:1: this build injects no faults"},
         {"[twofold]\nwatchdog = 20\n", "2: watchdog = 20: must be 0s to 3600s"},
         {"[twofold]\nwatchdog = 3601s\n", "2: watchdog = 3601s: must be 0s to 3600s"},
         /* what does not fit together is told at the key that can be changed */
