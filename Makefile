@@ -37,6 +37,7 @@ include boot/boot.mk
 include guest-tests/guests.mk
 include drivers/font.mk
 include tests/tests.mk
+include tests/fuzz/fuzz.mk
 include tests/walksim/walksim.mk
 include tests/kvm/kvm.mk
 
@@ -87,6 +88,7 @@ help:
 	@echo 'make bench-kvm  the same guests under Linux'\'' KVM on the same machine; takes long (docs/kvm.md)'
 	@echo 'make walksim    traces of programs through hv/paging and a model of translation caches (docs/walksim.md)'
 	@echo 'make walksim-record  recordings of real programs for it; some minutes'
+	@echo 'make fuzz       all fuzz harnesses under libFuzzer for FUZZ_SECONDS=60 each (docs/fuzzing.md)'
 	@echo 'make report     out/report.html from what runs left in out/'
 	@echo 'make image      build/twofold.img, a disk image to write on a USB stick'
 	@echo 'make image SIGN_KEY=KEY.pem SIGN_CERT=CERTIFICATE.pem  the same, signed (docs/secure-boot.md)'

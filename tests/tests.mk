@@ -68,7 +68,6 @@ host-tests: $(TEST_PROGRAMS)
 
 OPERATIONS     ?= 50000000
 SEED           ?= 1
-FUZZ_SECONDS   ?= 600
 ORACLE_CFLAGS  := -std=gnu11 -g -O2 $(WARNINGS) -I.
 ORACLE_MAIN    := tests/oracle/main.c $(oracle_SOURCES)
 ORACLE_HEADERS := $(wildcard hv/paging/*.h tests/oracle/*.h)
@@ -121,13 +120,6 @@ oracle-coverage: $(ORACLE_HEADERS)
 	    split($$2, a, /[:%]/); print a[2] "% of " $$4 " lines", name; hit += a[2] * $$4; all += $$4; name = ""} \
 	    END {printf "%.1f%% of hv/paging\n", hit / all}'
 
-oracle-fuzz: $(ORACLE_HEADERS)
-	@mkdir -p $(BUILD)/oracle/corpus
-	@clang -std=gnu11 -g -O1 -fsanitize=fuzzer,address,undefined -I. -o $(BUILD)/oracle/fuzz \
-	    tests/oracle/fuzz.c $(oracle_SOURCES)
-	@$(BUILD)/oracle/fuzz -max_total_time=$(FUZZ_SECONDS) -max_len=8192 -artifact_prefix=$(BUILD)/oracle/ \
-	    $(BUILD)/oracle/corpus
-
-.PHONY: host-tests oracle oracle-broken oracle-coverage oracle-fuzz
+.PHONY: host-tests oracle oracle-broken oracle-coverage
 
 -include $(TEST_PROGRAMS:=.d)
