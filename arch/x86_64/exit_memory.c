@@ -213,6 +213,30 @@ __attribute__((no_stack_protector)) bool exit_ept_violation(struct vcpu *vcpu)
     return plain_violation(vcpu, qualification, at);
 }
 
+/*
+ * The APIC-access page, where the processor leaves an access to us (SDM 3C 30.4). Whatever is no
+ * operand of an instruction (tables or a stack there) is tried again with the page gone, where it
+ * is an EPT violation.
+ */
+bool exit_apic_access(struct vcpu *vcpu)
+{
+    uint64_t qualification = vmread(VMCS_EXIT_QUALIFICATION);
+    bool handled = true;
+
+    if (vcpu->vm->paging.cpt) {
+        no_trap_yet();
+        paging_catch_up(vcpu);
+    }
+    if (APIC_ACCESS_TYPE(qualification) <= APIC_ACCESS_WRITE)
+        handled = emulate_access(vcpu, gpa(LAPIC_BASE | (qualification & APIC_ACCESS_OFFSET)));
+    else
+        apic_access_refuse(vcpu->vm);
+    exit_redeliver();
+    if (vcpu->vm->paging.cpt)
+        paging_follow(vcpu);
+    return handled;
+}
+
 /* --- SHADOW ----------------------------------------------------------------------------------- */
 
 /* A #PF with P = 1 in SHADOW. Implicit supervisor accesses at CPL 3 (of descriptor tables) are

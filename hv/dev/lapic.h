@@ -10,7 +10,7 @@
  *   - The processor's interrupts are found by lapic_pending(): nothing is scanned there, unless the
  *     page is shared.
  *
- * TPR, ISR, TMR, IRR and the upper half of ICR are kept in a page that is laid out as a processor's
+ * TPR, ISR, TMR, IRR and ICR are kept in a page that is laid out as a processor's
  * virtual-APIC page (SDM 3C 30.1). lapic_share() lets the processor that runs the guest use it,
  * too:
  *
@@ -77,7 +77,6 @@ struct lapic {
     uint32_t ldr;    /* xAPIC mode's; x2APIC mode derives it from the ID */
     uint32_t errors; /* seen since ESR was written last */
     uint32_t esr;
-    uint32_t icr; /* the lower half */
     uint32_t lvt[LVTS];
     bool lint[2]; /* levels of the pins */
     struct lapic_timer timer;
@@ -171,8 +170,8 @@ uint8_t lapic_in_service(const struct lapic *lapic);
  * there is none (SDM 3C 25.6.8). */
 uint8_t lapic_tpr_threshold(const struct lapic *lapic);
 
-/* The processor wrote what its guest wrote to the register at `offset` into the page, and leaves
- * the rest to the model (SDM 3C 30.4.3.3). */
+/* The processor wrote what its guest wrote to the register at `offset`, below LAPIC_SIZE, into the
+ * page, and leaves the rest to the model (SDM 3C 30.4.3.3). */
 void lapic_page_written(struct lapic *lapic, unsigned offset);
 
 /* The processor has taken `vector` out of ISR at its guest's EOI, and tells of it: its interrupt

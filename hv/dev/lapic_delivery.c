@@ -392,6 +392,8 @@ void lapic_ended(struct lapic *lapic, uint8_t vector)
         *lint0 &= ~LAPIC_LVT_REMOTE_IRR;
         lapic->view_stale = true;
         lapic_look_at_level(lapic);
+        if (lapic->shared)
+            lapic_settle(lapic);
     }
     if (!(lapic->svr & LAPIC_SVR_SUPPRESS))
         lapic->bus->eoi(lapic->bus->context, vector);
@@ -431,7 +433,7 @@ static uint32_t icr_destination(const struct lapic *lapic)
 
 void lapic_send(struct lapic *lapic)
 {
-    uint32_t icr = lapic->icr;
+    uint32_t icr = lapic_get(lapic, APIC_ICR);
     unsigned delivery = ICR_DELIVERY(icr);
     uint8_t vector = icr & ICR_VECTOR;
     bool has_vector = delivery == APIC_FIXED || delivery == APIC_LOWEST;
