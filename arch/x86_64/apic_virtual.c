@@ -126,7 +126,7 @@ static uint32_t controls_for(const struct lapic *lapic)
     return (has_usual_base(lapic) ? vmx.xapic_controls : 0) | vmx.virtual_interrupts;
 }
 
-static void follow_mode(struct vcpu *vcpu, const struct lapic *lapic)
+static void follow_state(struct vcpu *vcpu, const struct lapic *lapic)
 {
     struct arch_vcpu *arch = vcpu->arch;
     const struct arch_vm *vm = vcpu->vm->arch;
@@ -134,6 +134,11 @@ static void follow_mode(struct vcpu *vcpu, const struct lapic *lapic)
 
     if (controls == arch->apic_controls)
         return;
+    /* Translations that were cached without it lead past it (SDM 3C 28.4.3.3). */
+    if (controls & ~arch->apic_controls & PROC2_APIC_ACCESSES) {
+        ept_invalidate(vcpu->vm);
+        vcpu_flush_tlb(vcpu);
+    }
     arch->apic_controls = controls;
     vmwrite(VMCS_PROC_CONTROLS2, vcpu_proc2(vcpu));
     vmwrite(VMCS_MSR_BITMAP,
@@ -160,29 +165,43 @@ static void set_status(uint8_t requested, uint8_t in_service)
             requested | (unsigned)in_service << INTERRUPT_STATUS_SVI_SHIFT);
 }
 
-void apic_virtual_follow_now(struct vcpu *vcpu)
+static void follow_requests(struct vcpu *vcpu, struct lapic *lapic)
 {
-    struct arch_vcpu *arch = vcpu->arch;
-    struct lapic *lapic = lapic_of(vcpu);
-
-    lapic_settle(lapic);
-    follow_mode(vcpu, lapic);
-    if (apic_virtual_delivers(vcpu)) {
-        set_status(lapic_requested(lapic), lapic_in_service(lapic));
-        follow_levels(arch, lapic);
+    if (!lapic_take_change(lapic) && !vcpu->arch->apic_held)
         return;
-    }
+    vcpu->arch->apic_held = false;
+    set_status(lapic_requested(lapic), lapic_in_service(lapic));
+    follow_levels(vcpu->arch, lapic);
+}
+
+static void follow_priority(struct arch_vcpu *arch, const struct lapic *lapic)
+{
     uint8_t threshold = lapic_tpr_threshold(lapic);
+
     if (threshold == arch->tpr_threshold)
         return;
     arch->tpr_threshold = threshold;
     vmwrite(VMCS_TPR_THRESHOLD, threshold);
 }
 
-void apic_virtual_hold(const struct vcpu *vcpu)
+void apic_virtual_follow_now(struct vcpu *vcpu)
 {
+    struct lapic *lapic = lapic_of(vcpu);
+
+    lapic_settle(lapic);
+    follow_state(vcpu, lapic);
     if (apic_virtual_delivers(vcpu))
-        set_status(0, lapic_in_service(lapic_of(vcpu)));
+        follow_requests(vcpu, lapic);
+    else
+        follow_priority(vcpu->arch, lapic);
+}
+
+void apic_virtual_hold(struct vcpu *vcpu)
+{
+    if (!apic_virtual_delivers(vcpu))
+        return;
+    vcpu->arch->apic_held = true;
+    set_status(0, lapic_in_service(lapic_of(vcpu)));
 }
 
 /* --- exits ------------------------------------------------------------------------------------ */

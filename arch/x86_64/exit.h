@@ -3,7 +3,8 @@
  * VM exits. exit.c dispatches by reason from one table; each handler does its work and says whether
  * it could. The handlers of one kind share a file: exit_cpu.c (CPUID, MSRs, control registers,
  * exceptions), exit_io.c (ports), exit_memory.c (EPT violations, SHADOW's page faults),
- * exit_table.c (stores to guest tables), exit_invalidate.c (INVLPG and kin).
+ * exit_table.c (stores to guest tables), exit_invalidate.c (INVLPG and kin), apic_virtual.c
+ * (what the processor leaves of the local APIC).
  */
 #ifndef ARCH_EXIT_H
 #define ARCH_EXIT_H

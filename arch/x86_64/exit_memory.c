@@ -3,7 +3,8 @@
  * EPT violations, and in SHADOW page faults with P = 1. Some are the compound page table's business
  * (traps, clean pages, write-protected tables); the rest are accesses to guest-physical memory
  * where no RAM is: a device's registers (hv/dev/mmio.h), or nothing, which reads as all ones and
- * forgets what is written, as on a PC.
+ * forgets what is written, as on a PC. Accesses to the APIC-access page come here, too, where the
+ * processor does not carry them out.
  */
 #include "arch/x86_64/decode.h"
 #include "arch/x86_64/emulate.h"
@@ -226,6 +227,8 @@ bool exit_apic_access(struct vcpu *vcpu)
     if (vcpu->vm->paging.cpt) {
         no_trap_yet();
         paging_catch_up(vcpu);
+        if (exit_is_overtaken(vcpu))
+            return true;
     }
     if (APIC_ACCESS_TYPE(qualification) <= APIC_ACCESS_WRITE)
         handled = emulate_access(vcpu, gpa(LAPIC_BASE | (qualification & APIC_ACCESS_OFFSET)));

@@ -159,6 +159,7 @@ void lapic_settle(struct lapic *lapic)
 void lapic_share(struct lapic *lapic)
 {
     lapic->shared = true;
+    lapic->changed = true;
     show_all(lapic);
 }
 

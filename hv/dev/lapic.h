@@ -69,6 +69,7 @@ struct lapic {
 
     struct lapic_page *page;
     bool shared;                        /* the processor uses the page, too */
+    bool changed;                       /* its processor was notified, and has not looked yet */
     bool view_stale;                    /* the page shows registers as they were */
     bool has_came;                      /* something is in: */
     struct vector_set came, came_level; /* requests that are not in IRR yet; those for TMR */
@@ -161,6 +162,16 @@ void lapic_share(struct lapic *lapic);
 
 /* Bring page and model together, as they must be when the guest is entered. */
 void lapic_settle(struct lapic *lapic);
+
+/* Whether the processor was notified since this was asked last: without that IRR, ISR and TMR are
+ * as the processor left them. */
+static inline bool lapic_take_change(struct lapic *lapic)
+{
+    bool changed = lapic->changed;
+
+    lapic->changed = false;
+    return changed;
+}
 
 /* The highest vectors of IRR and of ISR, or 0: the guest interrupt status (SDM 3C 25.4.2). */
 uint8_t lapic_requested(const struct lapic *lapic);

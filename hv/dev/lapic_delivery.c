@@ -144,6 +144,7 @@ void lapic_forget_interrupts(struct lapic *lapic)
         lapic->came.word[i] = 0;
     }
     lapic->has_came = false;
+    lapic->changed = true;
     lapic->deliverable = -1;
 }
 
@@ -162,6 +163,8 @@ void lapic_merge_requests(struct lapic *lapic)
         return;
     lapic->has_came = false;
     for (unsigned i = 0; i < LAPIC_SET_WORDS; i++) {
+        if (!lapic->came.word[i])
+            continue;
         accept(lapic, i, lapic->came.word[i], lapic->came_level.word[i]);
         lapic->came.word[i] = 0;
     }

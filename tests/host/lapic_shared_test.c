@@ -91,6 +91,8 @@ static void attend(void)
 {
     bus_log[SHARED].notified = 0;
     lapic_settle(&lapic[SHARED]);
+    if (!lapic_take_change(&lapic[SHARED]))
+        return;
     processor.rvi = lapic_requested(&lapic[SHARED]);
     processor.svi = lapic_in_service(&lapic[SHARED]);
     for (unsigned i = 0; i < LAPIC_SET_WORDS; i++)
