@@ -20,6 +20,16 @@
 #include "hv/memory.h"
 #include "hv/sched.h"
 
+/*
+ * With a compound page table exits break into the delivery of an interrupt every now and then, and
+ * Bochs 2.7 does not tell which interrupt that was when it was a virtual one: IDT-vectoring
+ * information is another event's. Where EPT maps all of RAM with all rights nothing breaks in.
+ */
+uint32_t apic_virtual_interrupts(const struct vm *vm)
+{
+    return vm->settings->paging == PAGING_NESTED ? vmx.virtual_interrupts : 0;
+}
+
 static struct lapic *lapic_of(const struct vcpu *vcpu)
 {
     return &vcpu->vm->devices.interrupts.lapic[vcpu->index];
@@ -115,22 +125,22 @@ void apic_virtual_start(struct vcpu *vcpu)
  * An APIC that software has disabled accepts no self-IPIs, and that would be news to the processor:
  * it does little for such a one. The APIC-access page remains, since others may use it.
  */
-static uint32_t controls_for(const struct lapic *lapic)
+static uint32_t controls_for(const struct vm *vm, const struct lapic *lapic)
 {
     uint32_t accesses = vmx.xapic_controls & PROC2_APIC_ACCESSES;
 
     if (!lapic_accepts(lapic))
         return has_usual_base(lapic) ? accesses : 0;
     if (lapic->mode == LAPIC_X2APIC)
-        return vmx.x2apic_controls | vmx.virtual_interrupts;
-    return (has_usual_base(lapic) ? vmx.xapic_controls : 0) | vmx.virtual_interrupts;
+        return vmx.x2apic_controls | apic_virtual_interrupts(vm);
+    return (has_usual_base(lapic) ? vmx.xapic_controls : 0) | apic_virtual_interrupts(vm);
 }
 
 static void follow_state(struct vcpu *vcpu, const struct lapic *lapic)
 {
     struct arch_vcpu *arch = vcpu->arch;
     const struct arch_vm *vm = vcpu->vm->arch;
-    uint32_t controls = controls_for(lapic);
+    uint32_t controls = controls_for(vcpu->vm, lapic);
 
     if (controls == arch->apic_controls)
         return;

@@ -65,11 +65,11 @@ static bool reads_from_page(unsigned number)
            number == APIC_TIMER_DIVIDE;
 }
 
-static void fill_x2apic_bitmap(uint8_t *bitmap)
+static void fill_x2apic_bitmap(uint8_t *bitmap, bool virtual_interrupts)
 {
     fill_msr_bitmap(bitmap);
     let_through(bitmap, MSR_X2APIC + APIC_TPR);
-    if (vmx.virtual_interrupts) {
+    if (virtual_interrupts) { /* else they would get to the machine's APIC */
         bitmap_clear(bitmap, BITMAP_WRITE_LOW, MSR_X2APIC + APIC_EOI);
         bitmap_clear(bitmap, BITMAP_WRITE_LOW, MSR_X2APIC + APIC_SELF_IPI);
     }
@@ -79,13 +79,15 @@ static void fill_x2apic_bitmap(uint8_t *bitmap)
     }
 }
 
-static bool create_x2apic_bitmap(struct arch_vm *arch)
+static bool create_x2apic_bitmap(struct vm *vm)
 {
+    struct arch_vm *arch = vm->arch;
+
     if (!vmx.x2apic_controls)
         return true;
     arch->x2apic_msr_bitmap = host_pages_alloc(1);
     if (arch->x2apic_msr_bitmap)
-        fill_x2apic_bitmap(arch->x2apic_msr_bitmap);
+        fill_x2apic_bitmap(arch->x2apic_msr_bitmap, apic_virtual_interrupts(vm) != 0);
     return arch->x2apic_msr_bitmap != NULL;
 }
 
@@ -431,7 +433,7 @@ static bool create(struct vm *vm, const struct entry_state *entry, struct why *w
     if (!vm->arch->msr_bitmap || !vm->arch->recent)
         return why_set(why, "no memory for the MSR bitmap");
     fill_msr_bitmap(vm->arch->msr_bitmap);
-    if (!create_x2apic_bitmap(vm->arch) || !apic_virtual_create(vm))
+    if (!create_x2apic_bitmap(vm) || !apic_virtual_create(vm))
         return why_set(why, "no memory for APIC virtualization");
     if (!ept_create(vm, why))
         return false;

@@ -191,6 +191,8 @@ void native_init(void);
 void native_walk_registers(struct walk_registers *registers);
 
 /* apic_virtual.c */
+/* Virtual-interrupt delivery, as a bit of the secondary controls, or 0: the VM does without. */
+uint32_t apic_virtual_interrupts(const struct vm *vm);
 bool apic_virtual_create(struct vm *vm);
 void apic_virtual_destroy(struct vm *vm);
 /* The fields of a new VMCS, which is loaded. */
