@@ -92,7 +92,7 @@ void arch_vcpu_startup(struct vcpu *vcpu, uint8_t page);
 void arch_vcpu_flush(struct vcpu *vcpu);
 
 /* Inject what is pending at its local APIC if the guest can take it now; else see to it that it
- * exits when it can. */
+ * exits when it can, or that the processor delivers it. */
 void arch_vcpu_inject(struct vcpu *vcpu);
 
 /* Be back, without another exit, when the TSC has reached `at`. */

@@ -117,6 +117,11 @@ static const char *const feature_names[] = {
     [FEATURE_EPT] = "ept",
     [FEATURE_SHADOW_STACKS] = "shadow_stacks",
     [FEATURE_PMU] = "pmu",
+    [FEATURE_TPR_SHADOW] = "tpr_shadow",
+    [FEATURE_APIC_ACCESS] = "apic_access",
+    [FEATURE_VIRTUAL_X2APIC] = "virtual_x2apic",
+    [FEATURE_APIC_REGISTERS] = "apic_registers",
+    [FEATURE_VIRTUAL_INTERRUPTS] = "virtual_interrupts",
 };
 _Static_assert(ARRAY_SIZE(feature_names) == FEATURE_COUNT, "a name for each feature");
 

@@ -89,6 +89,11 @@ enum feature {
     FEATURE_EPT,
     FEATURE_SHADOW_STACKS, /* of the hypervisor's own */
     FEATURE_PMU,           /* the hypervisor's own use of performance counters */
+    FEATURE_TPR_SHADOW,    /* a virtual-APIC page, which the next four need */
+    FEATURE_APIC_ACCESS,
+    FEATURE_VIRTUAL_X2APIC,
+    FEATURE_APIC_REGISTERS,
+    FEATURE_VIRTUAL_INTERRUPTS,
     FEATURE_COUNT
 };
 

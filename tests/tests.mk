@@ -29,6 +29,7 @@ pit_SOURCES      := hv/dev/pit.c
 rtc_SOURCES      := hv/dev/rtc.c
 ioapic_SOURCES   := hv/dev/ioapic.c
 lapic_SOURCES    := $(wildcard hv/dev/lapic*.c)
+lapic_shared_SOURCES := $(wildcard hv/dev/lapic*.c)
 interrupts_SOURCES := hv/dev/interrupts.c $(wildcard hv/dev/lapic*.c) hv/dev/ioapic.c hv/dev/pic.c
 walk_SOURCES     := hv/paging/walk.c
 trace_SOURCES    := hv/paging/trace.c

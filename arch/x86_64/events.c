@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Interrupts and NMIs for the guest: injected at VM entry when it can take them (SDM 3C 27.6); when
- * it cannot, the interrupt or NMI window's exit tells when it can (SDM 3C 26.2).
+ * it cannot, the interrupt or NMI window's exit tells when it can (SDM 3C 26.2). Where there is
+ * virtual-interrupt delivery the local APIC's need none of this (apic_virtual.c).
  */
 #include "arch/x86_64/exit.h"
 #include "hv/arch.h"
@@ -42,19 +43,29 @@ static bool inject_nmi(struct vcpu *vcpu, uint32_t blocking)
     return false;
 }
 
+/* One that the processor does not deliver by itself. */
+static bool interrupt_is_pending(struct vcpu *vcpu)
+{
+    struct interrupts *interrupts = &vcpu->vm->devices.interrupts;
+
+    if (apic_virtual_delivers(vcpu))
+        return interrupts_extint_pending(interrupts, vcpu->index);
+    return interrupts_pending(interrupts, vcpu->index) != INTERRUPT_NONE;
+}
+
 /* True: one must wait. */
 static bool inject_interrupt(struct vcpu *vcpu, uint32_t blocking)
 {
     struct interrupts *interrupts = &vcpu->vm->devices.interrupts;
 
-    if (interrupts_pending(interrupts, vcpu->index) == INTERRUPT_NONE)
+    if (!interrupt_is_pending(vcpu))
         return false;
     if (!takes_interrupts(blocking))
         return true;
     int vector = interrupts_take(interrupts, vcpu->index);
     if (vector != INTERRUPT_NONE)
         queue_event(INTERRUPTION_EXTERNAL, (unsigned)vector);
-    return interrupts_pending(interrupts, vcpu->index) != INTERRUPT_NONE;
+    return interrupt_is_pending(vcpu);
 }
 
 void arch_vcpu_inject(struct vcpu *vcpu)
@@ -64,6 +75,7 @@ void arch_vcpu_inject(struct vcpu *vcpu)
 
     if (arch->step.active) /* the instruction is to end first; step_end brings us here again */
         return;
+    apic_virtual_follow(vcpu);
     bool nmi_window = inject_nmi(vcpu, blocking);
     bool interrupt_window = inject_interrupt(vcpu, blocking);
     if (nmi_window == arch->nmi_window && interrupt_window == arch->interrupt_window)

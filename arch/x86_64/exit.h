@@ -3,7 +3,8 @@
  * VM exits. exit.c dispatches by reason from one table; each handler does its work and says whether
  * it could. The handlers of one kind share a file: exit_cpu.c (CPUID, MSRs, control registers,
  * exceptions), exit_io.c (ports), exit_memory.c (EPT violations, SHADOW's page faults),
- * exit_table.c (stores to guest tables), exit_invalidate.c (INVLPG and kin).
+ * exit_table.c (stores to guest tables), exit_invalidate.c (INVLPG and kin), apic_virtual.c
+ * (what the processor leaves of the local APIC).
  */
 #ifndef ARCH_EXIT_H
 #define ARCH_EXIT_H
@@ -61,10 +62,12 @@ exit_handler exit_exception, exit_cpuid, exit_rdmsr, exit_wrmsr, exit_cr_access,
     exit_invd, exit_undefined, exit_privileged;
 /* events.c */
 exit_handler exit_window;
+/* apic_virtual.c */
+exit_handler exit_apic_write, exit_virtualized_eoi, exit_tpr_threshold;
 /* exit_io.c */
 exit_handler exit_io;
 /* exit_memory.c */
-exit_handler exit_ept_violation, exit_shadow_page_fault;
+exit_handler exit_ept_violation, exit_shadow_page_fault, exit_apic_access;
 /* The mode of the code that runs, and linear addresses of its operands. */
 enum decode_mode guest_code_mode(void);
 gva_t guest_linear(enum decode_mode mode, enum insn_segment segment, uint64_t offset);

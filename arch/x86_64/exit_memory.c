@@ -3,7 +3,8 @@
  * EPT violations, and in SHADOW page faults with P = 1. Some are the compound page table's business
  * (traps, clean pages, write-protected tables); the rest are accesses to guest-physical memory
  * where no RAM is: a device's registers (hv/dev/mmio.h), or nothing, which reads as all ones and
- * forgets what is written, as on a PC.
+ * forgets what is written, as on a PC. Accesses to the APIC-access page come here, too, where the
+ * processor does not carry them out.
  */
 #include "arch/x86_64/decode.h"
 #include "arch/x86_64/emulate.h"
@@ -211,6 +212,32 @@ __attribute__((no_stack_protector)) bool exit_ept_violation(struct vcpu *vcpu)
     if (vcpu->vm->paging.cpt && linear)
         return compound_violation(vcpu, qualification, at);
     return plain_violation(vcpu, qualification, at);
+}
+
+/*
+ * The APIC-access page, where the processor leaves an access to us (SDM 3C 30.4). Whatever is no
+ * operand of an instruction (tables or a stack there) is tried again with the page gone, where it
+ * is an EPT violation.
+ */
+bool exit_apic_access(struct vcpu *vcpu)
+{
+    uint64_t qualification = vmread(VMCS_EXIT_QUALIFICATION);
+    bool handled = true;
+
+    if (vcpu->vm->paging.cpt) {
+        no_trap_yet();
+        paging_catch_up(vcpu);
+        if (exit_is_overtaken(vcpu))
+            return true;
+    }
+    if (APIC_ACCESS_TYPE(qualification) <= APIC_ACCESS_WRITE)
+        handled = emulate_access(vcpu, gpa(LAPIC_BASE | (qualification & APIC_ACCESS_OFFSET)));
+    else
+        apic_access_refuse(vcpu->vm);
+    exit_redeliver();
+    if (vcpu->vm->paging.cpt)
+        paging_follow(vcpu);
+    return handled;
 }
 
 /* --- SHADOW ----------------------------------------------------------------------------------- */

@@ -143,23 +143,21 @@ void paging_set_controls(struct vcpu *vcpu)
     arch->exceptions = exceptions;
 }
 
-/* Without EPT there is no unrestricted guest either (SDM 3C 26.2.1.1); the guest pages, so it needs
- * none. There CR0.WP must stay set, and clearing it exits. */
+/* In SHADOW, without EPT, CR0.WP must stay set, and clearing it exits. */
 static void set_state(struct vcpu *vcpu, enum cpt_state state)
 {
     bool shadow = state == CPT_SHADOW;
     bool was_shadow = vcpu->arch->state == CPT_SHADOW;
-    uint64_t proc2 = vmx.proc2, owned = guest_cr0_owned();
+    uint64_t owned = guest_cr0_owned();
 
     vcpu->arch->state = state;
     if (shadow == was_shadow)
         return;
     if (shadow) {
-        proc2 &= ~(uint64_t)(PROC2_EPT | PROC2_UNRESTRICTED_GUEST);
         owned |= CR0_WP;
         vmwrite(VMCS_CR0_SHADOW, vmread(VMCS_CR0_SHADOW) | CR0_WP);
     }
-    vmwrite(VMCS_PROC_CONTROLS2, proc2);
+    vmwrite(VMCS_PROC_CONTROLS2, vcpu_proc2(vcpu));
     vmwrite(VMCS_CR0_MASK, owned);
 }
 

@@ -58,6 +58,42 @@ static void fill_msr_bitmap(uint8_t *bitmap)
         let_through(bitmap, MSR_TSC_AUX);
 }
 
+/* Registers that the processor reads from the virtual-APIC page (SDM 3C 30.5). Left out are those
+ * that the page does not have as RDMSR would: PPR, the current count, the 64-bit ICR. */
+static bool reads_from_page(unsigned number)
+{
+    return number == APIC_ID || number == APIC_VERSION || number == APIC_LDR ||
+           number == APIC_SVR || (number >= APIC_ISR && number <= APIC_ESR) ||
+           (number >= APIC_LVT_TIMER && number <= APIC_TIMER_INITIAL) ||
+           number == APIC_TIMER_DIVIDE;
+}
+
+static void fill_x2apic_bitmap(uint8_t *bitmap, bool virtual_interrupts)
+{
+    fill_msr_bitmap(bitmap);
+    let_through(bitmap, MSR_X2APIC + APIC_TPR);
+    if (virtual_interrupts) { /* else they would get to the machine's APIC */
+        bitmap_clear(bitmap, BITMAP_WRITE_LOW, MSR_X2APIC + APIC_EOI);
+        bitmap_clear(bitmap, BITMAP_WRITE_LOW, MSR_X2APIC + APIC_SELF_IPI);
+    }
+    for (unsigned n = 0; n <= APIC_SELF_IPI && (vmx.x2apic_controls & PROC2_APIC_REGISTERS); n++) {
+        if (reads_from_page(n))
+            bitmap_clear(bitmap, BITMAP_READ_LOW, MSR_X2APIC + n);
+    }
+}
+
+static bool create_x2apic_bitmap(struct vm *vm)
+{
+    struct arch_vm *arch = vm->arch;
+
+    if (!vmx.x2apic_controls)
+        return true;
+    arch->x2apic_msr_bitmap = host_pages_alloc(1);
+    if (arch->x2apic_msr_bitmap)
+        fill_x2apic_bitmap(arch->x2apic_msr_bitmap, apic_virtual_interrupts(vm) != 0);
+    return arch->x2apic_msr_bitmap != NULL;
+}
+
 /* --- the VMCS --------------------------------------------------------------------------------- */
 
 static bool vmcs_load(void *vmcs)
@@ -133,6 +169,7 @@ static void set_controls(const struct vcpu *vcpu)
         vmwrite(VMCS_VPID, vcpu->arch->vpid);
     if (vmx.xsaves)
         vmwrite(VMCS_XSS_EXITING_BITMAP, 0); /* IA32_XSS is always 0 (guest_write_msr) */
+    apic_virtual_set_vmcs(vcpu);
     pmu_set_vmcs();
 }
 
@@ -346,6 +383,9 @@ void arch_vm_destroy(struct vm *vm)
         return;
     if (vm->arch->msr_bitmap)
         host_pages_free(vm->arch->msr_bitmap, 1);
+    if (vm->arch->x2apic_msr_bitmap)
+        host_pages_free(vm->arch->x2apic_msr_bitmap, 1);
+    apic_virtual_destroy(vm);
     if (vm->arch->recent)
         host_pages_free(vm->arch->recent, exit_recent_pages());
     if (vm->arch->ept.format)
@@ -400,6 +440,8 @@ static bool create(struct vm *vm, const struct entry_state *entry, struct why *w
     if (!vm->arch->msr_bitmap || !vm->arch->recent)
         return why_set(why, "no memory for the MSR bitmap");
     fill_msr_bitmap(vm->arch->msr_bitmap);
+    if (!create_x2apic_bitmap(vm) || !apic_virtual_create(vm))
+        return why_set(why, "no memory for APIC virtualization");
     if (!ept_create(vm, why))
         return false;
     for (unsigned i = 0; i < vm->vcpu_count; i++) {
@@ -444,6 +486,7 @@ static void load(struct vcpu *vcpu)
     if (arch->launched)
         return;
     vcpu_set_tsc_offset(vcpu);
+    apic_virtual_start(vcpu);
     ept_invalidate(vcpu->vm); /* what another VM left under the same addresses and VPID */
     vcpu_flush_tlb(vcpu);
     if (vcpu->vm->paging.cpt)

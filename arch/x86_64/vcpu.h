@@ -26,6 +26,10 @@ struct arch_vm {
     struct ptab ept;
     uint64_t eptp;
     void *msr_bitmap;
+    void *x2apic_msr_bitmap; /* while x2APIC mode is virtualised; NULL where it cannot be */
+    void *apic_access_page;  /* NULL where accesses cannot be virtualised */
+    bool apic_access_mapped;
+    bool apic_access_refused;   /* for good */
     struct recent_code *recent; /* exit_table.c: instructions that were decoded lately */
     /* With a compound page table: write-protected pages in each 2 MiB of RAM, and whether some were
      * let go, so that a large page may be had again. */
@@ -63,20 +67,26 @@ struct guest_mtrrs {
     uint64_t base[MTRR_VARIABLE], mask[MTRR_VARIABLE];
 };
 
+#define EOI_EXIT_BITMAPS 4u /* of 64 vectors */
+
 #define NO_GAP ~0ull /* least_gap before there was an exit */
 
 struct arch_vcpu {
     void *vmcs;
     bool launched;
-    uint16_t vpid;         /* 0 without VPID */
-    bool interrupt_window; /* an exit is wanted when the guest can take an interrupt, */
-    bool nmi_window;       /* or an NMI */
-    uint64_t wake_at;      /* TSC at which it must attend to its timers */
-    enum cpt_state state;  /* as the VMCS has it */
-    uint32_t proc;         /* controls, as the VMCS has them */
-    uint32_t exceptions;   /* exception bitmap, likewise */
-    bool watches;          /* the guest's invalidations exit */
-    uint64_t root_changes; /* that the CR3-target values know of */
+    uint16_t vpid;          /* 0 without VPID */
+    bool interrupt_window;  /* an exit is wanted when the guest can take an interrupt, */
+    bool nmi_window;        /* or an NMI */
+    uint64_t wake_at;       /* TSC at which it must attend to its timers */
+    enum cpt_state state;   /* as the VMCS has it */
+    uint32_t proc;          /* controls, as the VMCS has them */
+    uint32_t exceptions;    /* exception bitmap, likewise */
+    uint32_t apic_controls; /* of the secondary ones, for its local APIC's state */
+    bool apic_held;         /* requests are kept from the guest */
+    uint8_t tpr_threshold;  /* as the VMCS has it, */
+    uint64_t eoi_exits[EOI_EXIT_BITMAPS]; /* and so these */
+    bool watches;                         /* the guest's invalidations exit */
+    uint64_t root_changes;                /* that the CR3-target values know of */
     /* The profiler's clock is the guest's own time: what exits take is left out. */
     uint64_t guest_ticks;      /* up to the last exit */
     uint64_t entered;          /* TSC of the last entry */
@@ -180,7 +190,44 @@ void paging_set_controls(struct vcpu *vcpu);
 void native_init(void);
 void native_walk_registers(struct walk_registers *registers);
 
+/* apic_virtual.c */
+/* Virtual-interrupt delivery, as a bit of the secondary controls, or 0: the VM does without. */
+uint32_t apic_virtual_interrupts(const struct vm *vm);
+bool apic_virtual_create(struct vm *vm);
+void apic_virtual_destroy(struct vm *vm);
+/* The fields of a new VMCS, which is loaded. */
+void apic_virtual_set_vmcs(const struct vcpu *vcpu);
+/* The virtual processor runs for the first time. */
+void apic_virtual_start(struct vcpu *vcpu);
+/* Before the guest is entered, when there was an event: have the VMCS as the local APIC is. */
+void apic_virtual_follow_now(struct vcpu *vcpu);
+static inline void apic_virtual_follow(struct vcpu *vcpu)
+{
+    if (vmx.tpr_shadow)
+        apic_virtual_follow_now(vcpu);
+}
+/* Whether the processor delivers the local APIC's interrupts by itself. */
+static inline bool apic_virtual_delivers(const struct vcpu *vcpu)
+{
+    return (vcpu->arch->apic_controls & PROC2_VIRTUAL_INTERRUPTS) != 0;
+}
+/* The guest is not to get interrupts until the next apic_virtual_follow. */
+void apic_virtual_hold(struct vcpu *vcpu);
+/* The VM does with the APIC-access page what no APIC driver does: its accesses are emulated from
+ * now on. */
+void apic_access_refuse(struct vm *vm);
+
 /* vcpu.c */
+/* The secondary controls. Without EPT, in SHADOW, there is no unrestricted guest either (SDM
+ * 3C 26.2.1.1); the guest pages, so it needs none. */
+static inline uint32_t vcpu_proc2(const struct vcpu *vcpu)
+{
+    uint32_t proc2 = vmx.proc2 | vcpu->arch->apic_controls;
+
+    if (vcpu->arch->state == CPT_SHADOW)
+        proc2 &= ~(PROC2_EPT | PROC2_UNRESTRICTED_GUEST);
+    return proc2;
+}
 /* The VM's lock, where there are others who could want it. */
 static inline void vcpu_lock(struct vcpu *vcpu)
 {

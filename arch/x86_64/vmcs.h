@@ -14,6 +14,7 @@ enum vmcs_field {
     VMCS_GUEST_SS_SELECTOR = 0x0804,
     VMCS_GUEST_LDTR_SELECTOR = 0x080c,
     VMCS_GUEST_TR_SELECTOR = 0x080e,
+    VMCS_GUEST_INTERRUPT_STATUS = 0x0810,
     VMCS_HOST_ES_SELECTOR = 0x0c00,
     VMCS_HOST_CS_SELECTOR = 0x0c02,
     VMCS_HOST_SS_SELECTOR = 0x0c04,
@@ -27,7 +28,10 @@ enum vmcs_field {
     VMCS_EXIT_MSR_LOAD_ADDRESS = 0x2008,
     VMCS_ENTRY_MSR_LOAD_ADDRESS = 0x200a,
     VMCS_TSC_OFFSET = 0x2010,
+    VMCS_VIRTUAL_APIC = 0x2012,
+    VMCS_APIC_ACCESS = 0x2014,
     VMCS_EPT_POINTER = 0x201a,
+    VMCS_EOI_EXIT_BITMAP0 = 0x201c, /* then 1, 2, 3 at steps of 2 */
     VMCS_GUEST_PHYSICAL_ADDRESS = 0x2400,
     VMCS_LINK_POINTER = 0x2800,
     VMCS_GUEST_DEBUGCTL = 0x2802,
@@ -53,6 +57,7 @@ enum vmcs_field {
     VMCS_ENTRY_INTERRUPTION = 0x4016,
     VMCS_ENTRY_ERROR_CODE = 0x4018,
     VMCS_ENTRY_INSTRUCTION_LENGTH = 0x401a,
+    VMCS_TPR_THRESHOLD = 0x401c,
     VMCS_PROC_CONTROLS2 = 0x401e,
     VMCS_INSTRUCTION_ERROR = 0x4400,
     VMCS_EXIT_REASON = 0x4402,
@@ -135,6 +140,7 @@ enum vmcs_segment { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS, SEG_LDTR, SE
 #define PROC_CR3_STORE         (1u << 16)
 #define PROC_CR8_LOAD          (1u << 19)
 #define PROC_CR8_STORE         (1u << 20)
+#define PROC_TPR_SHADOW        (1u << 21)
 #define PROC_NMI_WINDOW        (1u << 22)
 #define PROC_UNCONDITIONAL_IO  (1u << 24)
 #define PROC_MONITOR_TRAP_FLAG (1u << 27)
@@ -143,10 +149,14 @@ enum vmcs_segment { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS, SEG_LDTR, SE
 #define PROC_SECONDARY         (1u << 31)
 
 /* Secondary processor-based controls, table 25-7 */
+#define PROC2_APIC_ACCESSES      (1u << 0)
 #define PROC2_EPT                (1u << 1)
 #define PROC2_RDTSCP             (1u << 3)
+#define PROC2_X2APIC             (1u << 4)
 #define PROC2_VPID               (1u << 5)
 #define PROC2_UNRESTRICTED_GUEST (1u << 7)
+#define PROC2_APIC_REGISTERS     (1u << 8)
+#define PROC2_VIRTUAL_INTERRUPTS (1u << 9)
 #define PROC2_INVPCID            (1u << 12)
 #define PROC2_XSAVES             (1u << 20)
 
@@ -209,6 +219,18 @@ enum vmcs_segment { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS, SEG_LDTR, SE
 #define EPT_VIOLATION_LINEAR_VALID (1u << 7)
 #define EPT_VIOLATION_FINAL        (1u << 8) /* with LINEAR_VALID: the access itself, not a table's */
 #define EPT_VIOLATION_NMI_UNBLOCK  (1u << 12)
+
+/* Guest interrupt status, SDM 3C 25.4.2: RVI 7:0, SVI 15:8 */
+#define INTERRUPT_STATUS_RVI       0xffu
+#define INTERRUPT_STATUS_SVI_SHIFT 8
+
+/* Exit qualification of an APIC access, table 28-6 */
+#define APIC_ACCESS_OFFSET  0xfffu
+#define APIC_ACCESS_TYPE(q) ((unsigned)((q) >> 12) & 15)
+enum apic_access_type {
+    APIC_ACCESS_READ = 0,
+    APIC_ACCESS_WRITE = 1
+}; /* linear, by an instruction */
 
 #define EXIT_REASON_BASIC   0xffffu
 #define EXIT_REASON_FAILURE (1u << 31) /* VM-entry failure */

@@ -77,6 +77,7 @@ static const struct control proc_controls[] = {
     {PROC_UNCONDITIONAL_IO, REQUIRED, "unconditional I/O exiting"},
     {PROC_MSR_BITMAPS, REQUIRED, "MSR bitmaps"},
     {PROC_SECONDARY, REQUIRED, "secondary controls"},
+    {PROC_TPR_SHADOW, OPTIONAL, "TPR shadow"},
 };
 
 static const struct control proc2_controls[] = {
@@ -86,6 +87,10 @@ static const struct control proc2_controls[] = {
     {PROC2_RDTSCP, OPTIONAL, "RDTSCP"},
     {PROC2_INVPCID, OPTIONAL, "INVPCID"},
     {PROC2_XSAVES, OPTIONAL, "XSAVES/XRSTORS"},
+    {PROC2_APIC_ACCESSES, OPTIONAL, "virtualized APIC accesses"},
+    {PROC2_X2APIC, OPTIONAL, "virtualized x2APIC mode"},
+    {PROC2_APIC_REGISTERS, OPTIONAL, "APIC-register virtualization"},
+    {PROC2_VIRTUAL_INTERRUPTS, OPTIONAL, "virtual-interrupt delivery"},
 };
 
 static const struct control exit_controls[] = {
@@ -147,6 +152,34 @@ static uint32_t absent_instructions(void)
            (xsaves ? 0 : PROC2_XSAVES);
 }
 
+/* Without a virtual-APIC page there is nothing to virtualise (SDM 3C 27.2.1.1). */
+static uint32_t masked_apic_controls(uint64_t without, uint64_t proc_capability)
+{
+    bool page = (proc_capability >> 32 & PROC_TPR_SHADOW) && !(without >> FEATURE_TPR_SHADOW & 1);
+
+    if (!page)
+        return PROC2_APIC_ACCESSES | PROC2_X2APIC | PROC2_APIC_REGISTERS | PROC2_VIRTUAL_INTERRUPTS;
+    return masked_bit(without, FEATURE_APIC_ACCESS, PROC2_APIC_ACCESSES) |
+           masked_bit(without, FEATURE_VIRTUAL_X2APIC, PROC2_X2APIC) |
+           masked_bit(without, FEATURE_APIC_REGISTERS, PROC2_APIC_REGISTERS) |
+           masked_bit(without, FEATURE_VIRTUAL_INTERRUPTS, PROC2_VIRTUAL_INTERRUPTS);
+}
+
+/* Of what was chosen: what goes into every VMCS, and what follows a local APIC's state. */
+static void sort_apic_controls(void)
+{
+    uint32_t registers = vmx.proc2 & PROC2_APIC_REGISTERS;
+
+    vmx.tpr_shadow = (vmx.proc & PROC_TPR_SHADOW) != 0;
+    vmx.virtual_interrupts = vmx.proc2 & PROC2_VIRTUAL_INTERRUPTS;
+    if (vmx.tpr_shadow)
+        vmx.proc &= ~(PROC_CR8_LOAD | PROC_CR8_STORE);
+    vmx.xapic_controls = vmx.proc2 & PROC2_APIC_ACCESSES ? PROC2_APIC_ACCESSES | registers : 0;
+    vmx.x2apic_controls = vmx.proc2 & PROC2_X2APIC ? PROC2_X2APIC | registers : 0;
+    vmx.proc2 &=
+        ~(PROC2_APIC_ACCESSES | PROC2_X2APIC | PROC2_APIC_REGISTERS | PROC2_VIRTUAL_INTERRUPTS);
+}
+
 static bool choose_controls(uint64_t without, struct why *why)
 {
     uint64_t basic = rdmsr(MSR_VMX_BASIC);
@@ -159,13 +192,14 @@ static bool choose_controls(uint64_t without, struct why *why)
         masked_bit(without, FEATURE_VPID, PROC2_VPID) |
         masked_bit(without, FEATURE_EPT, PROC2_EPT) |
         masked_bit(without, FEATURE_UNRESTRICTED_GUEST, PROC2_UNRESTRICTED_GUEST) |
-        absent_instructions();
+        masked_apic_controls(without, proc_capability) | absent_instructions();
 
     vmx.revision = (uint32_t)(basic & BASIC_REVISION);
     vmx.string_io_info = (basic & BASIC_STRING_IO_INFO) != 0;
     if (!choose(pin_controls, ARRAY_SIZE(pin_controls),
                 rdmsr(precise ? MSR_VMX_TRUE_PIN : MSR_VMX_PIN), pin_masked, &vmx.pin, why) ||
-        !choose(proc_controls, ARRAY_SIZE(proc_controls), proc_capability, 0, &vmx.proc, why) ||
+        !choose(proc_controls, ARRAY_SIZE(proc_controls), proc_capability,
+                masked_bit(without, FEATURE_TPR_SHADOW, PROC_TPR_SHADOW), &vmx.proc, why) ||
         !choose(proc2_controls, ARRAY_SIZE(proc2_controls), rdmsr(MSR_VMX_PROC2), proc2_masked,
                 &vmx.proc2, why) ||
         !choose(exit_controls, ARRAY_SIZE(exit_controls), exit_capability, 0, &vmx.exit, why) ||
@@ -174,6 +208,7 @@ static bool choose_controls(uint64_t without, struct why *why)
 
     if (cet_is_on())
         vmx.exit |= EXIT_LOAD_CET;
+    sort_apic_controls();
     vmx.preemption_timer = (vmx.pin & PIN_PREEMPTION_TIMER) != 0;
     if (!vmx.preemption_timer) /* the one needs the other, SDM 3C 27.2.1.2 */
         vmx.exit &= ~EXIT_SAVE_TIMER;

@@ -35,6 +35,10 @@ struct vmx {
     bool invlpg_exits;      /* INVLPG can be made to exit */
     bool string_io_info;
     bool rdtscp, invpcid, xsaves;
+    /* APIC virtualisation (apic_virtual.c). Bits of proc2 that depend on a local APIC's state:
+     */
+    uint32_t xapic_controls, x2apic_controls, virtual_interrupts;
+    bool tpr_shadow;
     bool perf_global_ctrl;           /* entries and exits can load IA32_PERF_GLOBAL_CTRL */
     unsigned preemption_timer_shift; /* it counts TSC >> shift */
     unsigned max_ept_leaf;           /* level: 1, 2 or 3 */

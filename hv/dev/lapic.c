@@ -39,6 +39,8 @@ static const uint32_t lvt_bits[LVTS] = {
 static void write_svr(struct lapic *lapic, uint32_t value)
 {
     lapic->svr = value & (SVR_VECTOR | APIC_SVR_ENABLE | LAPIC_SVR_SUPPRESS);
+    if (lapic->shared) /* self-IPIs by the processor are accepted by no software-disabled APIC */
+        lapic_notify(lapic);
     if (value & APIC_SVR_ENABLE)
         return;
     for (unsigned i = 0; i < LVTS; i++)
@@ -97,7 +99,6 @@ static uint32_t read_register(struct lapic *lapic, unsigned number)
     case APIC_ESR:
         return lapic->esr;
     case APIC_ICR:
-        return lapic->icr;
     case APIC_ICR_HIGH:
         return lapic_get(lapic, number);
     case APIC_TIMER_INITIAL:
@@ -127,7 +128,6 @@ static bool is_shown(unsigned number)
     case APIC_DFR:
     case APIC_SVR:
     case APIC_ESR:
-    case APIC_ICR:
     case APIC_TIMER_INITIAL:
     case APIC_TIMER_DIVIDE:
         return true;
@@ -159,6 +159,7 @@ void lapic_settle(struct lapic *lapic)
 void lapic_share(struct lapic *lapic)
 {
     lapic->shared = true;
+    lapic->changed = true;
     show_all(lapic);
 }
 
@@ -252,7 +253,7 @@ static void xapic_write(struct lapic *lapic, unsigned number, uint32_t value)
         lapic->dfr = (value & LAPIC_DFR_MODEL) | DFR_ONES;
         break;
     case APIC_ICR:
-        lapic->icr = value & ICR_BITS;
+        lapic_set(lapic, number, value & ICR_BITS);
         lapic_send(lapic);
         break;
     case APIC_ICR_HIGH:
@@ -350,7 +351,7 @@ static bool x2apic_write(struct lapic *lapic, unsigned number, uint64_t value)
     if (lapic->mode != LAPIC_X2APIC || !x2apic_can_write(number, &bits) || (value & ~bits))
         return false;
     if (number == APIC_ICR) {
-        lapic->icr = (uint32_t)value;
+        lapic_set(lapic, APIC_ICR, (uint32_t)value);
         lapic_set(lapic, APIC_ICR_HIGH, (uint32_t)(value >> APIC_ICR_X2APIC_SHIFT));
         lapic_send(lapic);
     } else if (number == APIC_SELF_IPI) {
@@ -365,11 +366,8 @@ static bool x2apic_write(struct lapic *lapic, unsigned number, uint64_t value)
 void lapic_page_written(struct lapic *lapic, unsigned offset)
 {
     unsigned number = offset >> APIC_REGISTER_SHIFT;
-    uint32_t value;
+    uint32_t value = lapic_get(lapic, number);
 
-    if (number > APIC_SELF_IPI)
-        return;
-    value = lapic_get(lapic, number);
     if (lapic->mode == LAPIC_XAPIC)
         xapic_write(lapic, number, value);
     else
@@ -383,13 +381,13 @@ static void reset_registers(struct lapic *lapic)
 {
     lapic_forget_interrupts(lapic);
     lapic_set(lapic, APIC_TPR, 0);
+    lapic_set(lapic, APIC_ICR, 0);
     lapic_set(lapic, APIC_ICR_HIGH, 0);
     lapic->svr = SVR_VECTOR;
     lapic->dfr = LAPIC_DFR_FLAT | DFR_ONES;
     lapic->ldr = 0;
     lapic->errors = 0;
     lapic->esr = 0;
-    lapic->icr = 0;
     for (unsigned i = 0; i < LVTS; i++)
         lapic->lvt[i] = APIC_LVT_MASKED;
     lapic_timer_stop(&lapic->timer);
@@ -463,6 +461,7 @@ static bool write_base(struct lapic *lapic, uint64_t value)
         return false;
     lapic->base = value;
     lapic->mode = mode_of(value);
+    lapic->view_stale = true;
     if (lapic->mode == LAPIC_DISABLED)
         reset_registers(lapic);
     if (lapic->mode == LAPIC_X2APIC && from == LAPIC_XAPIC)

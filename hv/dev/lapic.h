@@ -10,7 +10,7 @@
  *   - The processor's interrupts are found by lapic_pending(): nothing is scanned there, unless the
  *     page is shared.
  *
- * TPR, ISR, TMR, IRR and the upper half of ICR are kept in a page that is laid out as a processor's
+ * TPR, ISR, TMR, IRR and ICR are kept in a page that is laid out as a processor's
  * virtual-APIC page (SDM 3C 30.1). lapic_share() lets the processor that runs the guest use it,
  * too:
  *
@@ -69,6 +69,7 @@ struct lapic {
 
     struct lapic_page *page;
     bool shared;                        /* the processor uses the page, too */
+    bool changed;                       /* its processor was notified, and has not looked yet */
     bool view_stale;                    /* the page shows registers as they were */
     bool has_came;                      /* something is in: */
     struct vector_set came, came_level; /* requests that are not in IRR yet; those for TMR */
@@ -77,7 +78,6 @@ struct lapic {
     uint32_t ldr;    /* xAPIC mode's; x2APIC mode derives it from the ID */
     uint32_t errors; /* seen since ESR was written last */
     uint32_t esr;
-    uint32_t icr; /* the lower half */
     uint32_t lvt[LVTS];
     bool lint[2]; /* levels of the pins */
     struct lapic_timer timer;
@@ -163,6 +163,16 @@ void lapic_share(struct lapic *lapic);
 /* Bring page and model together, as they must be when the guest is entered. */
 void lapic_settle(struct lapic *lapic);
 
+/* Whether the processor was notified since this was asked last: without that IRR, ISR and TMR are
+ * as the processor left them. */
+static inline bool lapic_take_change(struct lapic *lapic)
+{
+    bool changed = lapic->changed;
+
+    lapic->changed = false;
+    return changed;
+}
+
 /* The highest vectors of IRR and of ISR, or 0: the guest interrupt status (SDM 3C 25.4.2). */
 uint8_t lapic_requested(const struct lapic *lapic);
 uint8_t lapic_in_service(const struct lapic *lapic);
@@ -171,8 +181,8 @@ uint8_t lapic_in_service(const struct lapic *lapic);
  * there is none (SDM 3C 25.6.8). */
 uint8_t lapic_tpr_threshold(const struct lapic *lapic);
 
-/* The processor wrote what its guest wrote to the register at `offset` into the page, and leaves
- * the rest to the model (SDM 3C 30.4.3.3). */
+/* The processor wrote what its guest wrote to the register at `offset`, below LAPIC_SIZE, into the
+ * page, and leaves the rest to the model (SDM 3C 30.4.3.3). */
 void lapic_page_written(struct lapic *lapic, unsigned offset);
 
 /* The processor has taken `vector` out of ISR at its guest's EOI, and tells of it: its interrupt

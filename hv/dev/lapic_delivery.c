@@ -144,6 +144,7 @@ void lapic_forget_interrupts(struct lapic *lapic)
         lapic->came.word[i] = 0;
     }
     lapic->has_came = false;
+    lapic->changed = true;
     lapic->deliverable = -1;
 }
 
@@ -162,6 +163,8 @@ void lapic_merge_requests(struct lapic *lapic)
         return;
     lapic->has_came = false;
     for (unsigned i = 0; i < LAPIC_SET_WORDS; i++) {
+        if (!lapic->came.word[i])
+            continue;
         accept(lapic, i, lapic->came.word[i], lapic->came_level.word[i]);
         lapic->came.word[i] = 0;
     }
@@ -392,6 +395,8 @@ void lapic_ended(struct lapic *lapic, uint8_t vector)
         *lint0 &= ~LAPIC_LVT_REMOTE_IRR;
         lapic->view_stale = true;
         lapic_look_at_level(lapic);
+        if (lapic->shared)
+            lapic_settle(lapic);
     }
     if (!(lapic->svr & LAPIC_SVR_SUPPRESS))
         lapic->bus->eoi(lapic->bus->context, vector);
@@ -431,7 +436,7 @@ static uint32_t icr_destination(const struct lapic *lapic)
 
 void lapic_send(struct lapic *lapic)
 {
-    uint32_t icr = lapic->icr;
+    uint32_t icr = lapic_get(lapic, APIC_ICR);
     unsigned delivery = ICR_DELIVERY(icr);
     uint8_t vector = icr & ICR_VECTOR;
     bool has_vector = delivery == APIC_FIXED || delivery == APIC_LOWEST;

@@ -23,8 +23,9 @@
 #define LAPIC_ESR_RECEIVE_ILLEGAL  BIT32(6)
 #define LAPIC_ESR_ILLEGAL_REGISTER BIT32(7)
 
-static inline void lapic_notify(const struct lapic *lapic)
+static inline void lapic_notify(struct lapic *lapic)
 {
+    lapic->changed = true;
     lapic->bus->notify(lapic->bus->context, lapic->id);
 }
 

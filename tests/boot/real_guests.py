@@ -103,7 +103,7 @@ def check_neighbours(seen):
 # --- the Multiboot kernel ----------------------------------------------------------------------------------------
 
 
-def platform(name, paging, cpus, processors):
+def platform(name, paging, cpus, processors, without=""):
     # Where processors take turns, an interrupt comes when its processor's turn does.
     busy = " busy" if cpus > processors else ""
     keys = [("image", "platform.elf"), ("args", f"cpus={cpus}{busy}"), ("memory", "64M"), ("cpus", cpus), ("paging", paging),
@@ -119,7 +119,7 @@ def platform(name, paging, cpus, processors):
                        "; ".join(failed) or str(last and last[0]))]
 
     return Scenario(name, check, [("platform", keys)], lambda folder: [GUESTS / "platform.elf"], processors=processors,
-                    limit=300)
+                    globals=f"without = {without}" if without else "", limit=300)
 
 
 def check_small(seen):
@@ -166,3 +166,8 @@ LONG = [linux(f"linux-{paging}-{cpus}-{page}{'-stress' if stress else ''}", pagi
               checks=CHECKS, keys=[("ept_page", page), *([("stress", "100")] if stress else [])], limit=1800, forced=stress)
         for paging, cpus, page, stress in itertools.product(("nested", "shadow", "compound"), (1, 4), ("4k", "2m"), (False, True))
         if not stress or paging != "nested"]
+
+# APIC virtualisation in parts, and none of it.
+LONG += [platform(f"platform-without-{without.replace(' ', '-')}", "nested", 3, 1, without)
+         for without in ("tpr_shadow", "virtual_interrupts", "virtual_interrupts apic_registers",
+                         "apic_access virtual_x2apic", "apic_registers")]

@@ -465,7 +465,8 @@ def check_older(*phrases, unrestricted=True):
     return check
 
 
-FALL_BACKS = "vpid preemption_timer unrestricted_guest 1g_pages 2m_pages monitor_trap_flag smep smap x2apic pmu"
+FALL_BACKS = "vpid preemption_timer unrestricted_guest 1g_pages 2m_pages monitor_trap_flag smep smap x2apic pmu" \
+    " tpr_shadow apic_access virtual_x2apic apic_registers virtual_interrupts"
 
 
 def check_fall_backs(seen):
