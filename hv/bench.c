@@ -145,7 +145,7 @@ static void print_record(const struct vm *vm)
     if (vm->settings->paging == PAGING_NATIVE)
         console_printf("null, "); /* nothing exits */
     else
-        console_printf("%llu, ", (ull)b->host_ticks);
+        console_printf("%llu, \"audit_ticks\": %llu, ", (ull)b->host_ticks, (ull)b->audit_ticks);
     console_printf("\"exits\": %llu, \"exits_by\": ", (ull)vm_count_exits(b->exits));
     vm_print_exits(b->exits);
     print_fraction("walk_refs", hundredths(b->walk_references, b->walks), CENTS, b->walks > 0);
@@ -237,7 +237,7 @@ static void end_counting(struct vm *vm)
     vm_sum_exits(vm, exits);
     for (unsigned i = 0; i < EXIT_REASONS_MAX; i++)
         b->exits[i] = exits[i] - b->exits[i];
-    b->host_ticks = handling_ticks(vm) - b->host_ticks;
+    b->host_ticks = handling_ticks(vm) - b->host_ticks - b->audit_ticks;
     arch_pmu_read(&pmu_end);
     pmu_between(arch_pmu(), &b->pmu_begin, &pmu_end, &b->pmu);
     if (vm->vcpu_count > 1) /* both readings are of one processor, perhaps of two */
@@ -315,6 +315,7 @@ uint64_t bench_begin(struct vcpu *vcpu, const char *name, enum tf_phase phase)
     memcpy(b->name, name, strlen(name) + 1);
     b->phase = phase;
     b->by_mark = false;
+    b->audit_ticks = 0;
     b->walks = 0;
     b->walk_references = 0;
     b->counts = (struct cpt_counts){0};
@@ -527,6 +528,7 @@ void bench_timer(struct vcpu *vcpu)
         b->references_sampled += (uint64_t)audit.references * THOUSAND;
         b->share_sampled[class_of(&audit)] += THOUSAND;
     }
+    b->audit_ticks += time_now() - b->sampled;
 }
 
 /* --- the table -------------------------------------------------------------------------------- */

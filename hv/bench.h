@@ -31,10 +31,11 @@ struct bench {
     char name[TF_BENCH_NAME_MAX];
     enum tf_phase phase;
     struct tf_bench_result result;
-    bool by_mark;    /* begun at TF_PORT_MARK: the hypervisor measures what others tell */
-    uint64_t began;  /* by_mark: VM time of BEGIN */
-    uint64_t *exits; /* by reason: the counters at BEGIN, then the difference; one page */
-    uint64_t walks;  /* audited walks */
+    bool by_mark;         /* begun at TF_PORT_MARK: the hypervisor measures what others tell */
+    uint64_t began;       /* by_mark: VM time of BEGIN */
+    uint64_t *exits;      /* by reason: the counters at BEGIN, then the difference; one page */
+    uint64_t walks;       /* audited walks */
+    uint64_t audit_ticks; /* by_mark: that the audits took */
     uint64_t walk_references;
     struct cpt_stats paging;  /* at BEGIN, then the difference */
     struct cpt_counts counts; /* at END */

@@ -3,7 +3,7 @@
 
 import re
 
-from twofold import image
+from twofold import image, systems
 
 SCRIPT = image.ROOT / "guest-tests/linux/work/workloads"
 MEMORY = "256M"
@@ -26,7 +26,7 @@ NAMES = _names()
 def vm(system, paging, only=None, scale=1, cpus=1, *keys):
     """A VM, called as its way of paging, that runs the workloads of `system` (systems.build("workloads"))."""
     arguments = [f"only={only}"] * bool(only) + [f"scale={scale}"] * (scale != 1)
-    append = f"loglevel=0 -- {' '.join(arguments)}"
+    append = f"loglevel=0 {systems.NO_CIPHER_TESTS} -- {' '.join(arguments)}"
     return paging, [*system.keys(append, pvh=True), ("memory", MEMORY), ("paging", paging), ("cpus", cpus), ("trace", "0"),
                     ("time_limit", TIME_LIMIT), *keys]
 
@@ -80,8 +80,9 @@ def row(r):
     times = [r["state_ticks"][state] for state in ("nested", "compound", "shadow")]
     nested = r["paging"] == "nested"
     of_root = ", ".join(percent(t, sum(times)) for t in times) if sum(times) else NOT_THERE
-    return [r["bench"], r["paging"], "ok" if r["ok"] and r["result"] == "ok" else "FAIL", f"{r['ticks'] / 1e6:.0f}",
-            percent(r["host_ticks"], r["ticks"]), thousands(r["exits"]), ", ".join(f"{name} {thousands(n)}" for name, n in top),
+    ticks = r["ticks"] - (r["audit_ticks"] if r["vcpus"] == 1 else 0)  # of several, the others ran on meanwhile
+    return [r["bench"], r["paging"], "ok" if r["ok"] and r["result"] == "ok" else "FAIL", f"{ticks / 1e6:.0f}",
+            percent(r["host_ticks"], ticks), thousands(r["exits"]), ", ".join(f"{name} {thousands(n)}" for name, n in top),
             f"{r['walk_refs']:.1f}" if r["walk_refs"] is not None else NOT_THERE,
             NOT_THERE if nested else of_root,
             *(NOT_THERE if nested else thousands(r[field]) for field in ("pt_writes_trapped", "promotions", "demotions"))]

@@ -9,8 +9,9 @@ import random
 import re
 
 from scenarios import GUESTS, Scenario, ended, ends_as, expect, has
-from twofold import systems
+from twofold import bare, systems, workloads
 
+PAGINGS = ("nested", "shadow", "compound")
 TIME_LIMIT = "200s"  # of the machine's time: on Bochs 50 million instructions each
 DISK_MIB = 6
 NOT_HASHED = "measure = off"  # a kernel of 53 MB takes Bochs 2,600 million instructions to hash, half a minute
@@ -29,9 +30,9 @@ def disk_file(folder):
     return path
 
 
-def linux_vm(name, paging, cpus=1, checks=QUICK, *keys):
-    """A VM of the system 'test', with a disk that it may write."""
-    append = f"-- cpus={cpus} checks={','.join(checks)}"
+def linux_vm(name, paging, cpus=1, checks=QUICK, *keys, options="", arguments=""):
+    """A VM of the system 'test', with a disk that it may write. `options` are the kernel's, `arguments` the script's."""
+    append = " ".join([systems.NO_CIPHER_TESTS, *options.split(), "--", f"cpus={cpus}", f"checks={','.join(checks)}", arguments])
     return name, [*systems.build("test").keys(append, pvh=True), ("memory", "192M"), ("paging", paging), ("cpus", cpus),
                   ("disk", "disk.img"), ("trace", "0"), ("time_limit", TIME_LIMIT), *keys]
 
@@ -50,36 +51,71 @@ def check_one(seen, vm, checks):
     found = dict(re.findall(r"^result (\S+) (.*?)\r?$", text, re.M))
     results = [ends_as(seen, vm, "poweroff", 0)]
     results += [expect(f"{vm}: {name}", found.get(name) == "ok", found.get(name, "it has no result")) for name in checks]
+    results.append(record_of_checks(seen, vm, checks))
     trouble = [line for line in text.splitlines() if TROUBLE.search(line)]
     results.append(expect(f"{vm}: the kernel complains of nothing", not trouble, "; ".join(trouble[:3])))
     return results
+
+
+def record_of_checks(seen, vm, checks):
+    """The record between the two marks of the system 'test'. By nodes a walk takes 4 references at most, for small pages;
+    nested, 8 at least, for pages of 1 GiB in both dimensions."""
+    records = [r for r in seen.records("bench") if r["vm"] == vm]
+    r = records[-1] if records else {}
+    refs = r.get("walk_refs") or 0
+    low, high = {"nested": (8, 24), "shadow": (2, 24), "compound": (2, 24)}.get(r.get("paging"), (0, 0))
+    good = r.get("bench") == "checks" and r.get("ok") and r.get("ops") == len(checks) and \
+        r.get("exits") == sum(r.get("exits_by", {}).values()) and r.get("exits_by", {}).get("preemption_timer", 0) > 0 and \
+        r.get("walks_audited", 0) > 100 and low <= refs <= high
+    return expect(f"{vm}: the checks' record tells of exits and walks", good, f"{records}")
 
 
 def stats_of(seen, vm):
     return next((r for r in seen.records("stats") if r["vm"] == vm), {})
 
 
-def check_linux(paging, checks, forced=False):
-    def check(seen):
-        results = [ended(seen, 0)] + check_one(seen, "linux", checks)
-        stats = stats_of(seen, "linux")
-        if paging == "compound":
-            results.append(expect("roots rise and tables change their handling",
-                                  stats.get("root_changes", 0) > 0 and stats.get("demotions", 0) > 0, f"{stats}"))
-        if paging == "shadow":
-            times = stats.get("state_ticks", {})
-            results.append(expect("most of its time it walks nodes",
-                                  times.get("shadow", 0) > times.get("nested", 0) + times.get("compound", 0), f"{times}"))
-        if forced:
-            results.append(expect("changes are forced", stats.get("promotions", 0) + stats.get("demotions", 0) +
-                                  stats.get("root_changes", 0) > 1000, f"{stats}"))
-        return results
-    return check
+def check_states(seen, vm, paging, forced=False):
+    """What the compound page table of a VM must have done."""
+    stats = stats_of(seen, vm)
+    results = []
+    if paging == "compound":
+        results.append(expect(f"{vm}: roots rise and tables change their handling",
+                              stats.get("root_changes", 0) > 0 and stats.get("demotions", 0) > 0, f"{stats}"))
+    if paging == "shadow":
+        times = stats.get("state_ticks", {})
+        results.append(expect(f"{vm}: most of its time it walks nodes",
+                              times.get("shadow", 0) > times.get("nested", 0) + times.get("compound", 0), f"{times}"))
+    if forced:
+        results.append(expect(f"{vm}: changes are forced", stats.get("promotions", 0) + stats.get("demotions", 0) +
+                              stats.get("root_changes", 0) > 1000, f"{stats}"))
+    return results
 
 
 def linux(name, paging, cpus=1, processors=1, checks=QUICK, keys=(), limit=500, forced=False):
-    return Scenario(name, check_linux(paging, checks, forced), lambda: [linux_vm("linux", paging, cpus, checks, *keys)],
-                    linux_files, processors=processors, limit=limit, globals=NOT_HASHED)
+    def check(seen):
+        return [ended(seen, 0)] + check_one(seen, "linux", checks) + check_states(seen, "linux", paging, forced)
+
+    return Scenario(name, check, lambda: [linux_vm("linux", paging, cpus, checks, *keys)], linux_files, processors=processors,
+                    limit=limit, globals=NOT_HASHED)
+
+
+def linux_in_turn(paging, cpus):
+    """All EPT page sizes, without and with changes forced at random: a VM each, in one boot."""
+    kinds = {f"linux-{page}{'-stress' if forced else ''}": (page, forced)
+             for forced, page in itertools.product((False, True), ("4k", "2m")) if not forced or paging != "nested"}
+
+    def vms():
+        return [linux_vm(name, paging, cpus, CHECKS, ("ept_page", page), *([("stress", "100")] if forced else []))
+                for name, (page, forced) in kinds.items()]
+
+    def check(seen):
+        results = [ended(seen, 0)]
+        for name, (_, forced) in kinds.items():
+            results += check_one(seen, name, CHECKS) + check_states(seen, name, paging, forced)
+        return results
+
+    return Scenario(f"linux-{paging}-{cpus}", check, vms, linux_files, processors=min(cpus, 2), limit=3600,
+                    globals=NOT_HASHED)
 
 
 # --- two VMs beside each other: one is ended, one has a triple fault and starts again, the third goes on ---------
@@ -98,6 +134,83 @@ def check_neighbours(seen):
             expect("the one with a triple fault starts again and ends well",
                    [(r["end"], r["status"]) for r in resets] == [("reset", 0), ("exit", 1)], f"{resets}"),
             ended(seen, 1)]  # a VM that a person ended did not end well
+
+
+# --- three Linux VMs: one is killed, one has a triple fault and starts again, the third is unmoved ---------------
+
+
+def side_by_side():
+    shell = systems.build("shell")
+    return [linux_vm("steady", "shadow", 4, CHECKS),
+            ("victim", [*shell.keys(pvh=True), ("memory", "192M"), ("paging", "nested"), ("trace", "0"),
+                        ("time_limit", TIME_LIMIT)]),
+            linux_vm("phoenix", "compound", 4, QUICK, ("on_reset", "restart"), options="reboot=t", arguments="again")]
+
+
+def check_side_by_side(seen):
+    ends = [(r["name"], r["end"]) for r in seen.records("vm")]
+    text = guest_text(seen, "phoenix")
+    return [*check_one(seen, "steady", CHECKS),
+            ends_as(seen, "victim", "ended"),
+            expect("phoenix has a triple fault", "it resets itself" in text and ("phoenix", "reset") in ends, f"{ends}"),
+            expect("and comes back", "back after a reset" in text and ends.count(("phoenix", "poweroff")) == 1, f"{ends}"),
+            *check_last_life(seen, "phoenix", QUICK),
+            expect("all that happens while steady runs", set(ends[:2]) == {("victim", "ended"), ("phoenix", "reset")}, f"{ends}"),
+            ended(seen, 1)]  # a VM that a person ended did not end well
+
+
+def check_last_life(seen, vm, checks):
+    text = guest_text(seen, vm).partition("back after a reset")[2]
+    return [expect(f"{vm}: {name}", re.search(rf"^result {name} ok\r?$", text, re.M), "not ok") for name in checks] + \
+        [record_of_checks(seen, vm, checks)]
+
+
+# The shell of the one that is ended stands at its prompt; the others boot meanwhile.
+END_SHELL = [(b"the end of this shell ends the machine", b"\x01c"), (b"twofold> ", b"end victim\r"),
+             (b"victim: ended", b"quit\r")]
+
+
+# --- the kernel's warnings, beside those of the same kernel on the bare machine ----------------------------------
+
+
+def with_log(paging):
+    return linux_vm(paging, paging, 1, ["none"], options=f"loglevel={bare.LOGLEVEL}", arguments="log")
+
+
+def check_warnings(seen):
+    results = [ended(seen, 0)]
+    known = bare.boot(systems.build("test"), f"{systems.NO_CIPHER_TESTS} -- checks=none log").kernel_log()
+    results.append(expect("the bare machine's kernel has warnings to compare with", len(known) > 10, f"{known}"))
+    for paging in PAGINGS:
+        text = guest_text(seen, paging)
+        log = bare.kernel_log(text.splitlines())
+        new = bare.warnings_only_in(log, known)
+        results.append(ends_as(seen, paging, "poweroff", 0))
+        results.append(expect(f"{paging}: it prints its log", "log begin" in text and "log end" in text, "it does not"))
+        results.append(expect(f"{paging}: no warning that the bare machine's kernel has not", not new, "; ".join(new)))
+    return results
+
+
+# --- the workloads -----------------------------------------------------------------------------------------------
+
+
+def check_workloads(paging):
+    def check(seen):
+        said = workloads.results(guest_text(seen, paging))
+        records = {r["bench"]: r for r in seen.records("bench")}
+        results = [ended(seen, 0), ends_as(seen, paging, "poweroff", 0)]
+        for name in workloads.NAMES:
+            results.append(expect(name, said.get(name) == "ok", said.get(name, "it has no result")))
+            r = records.get(name, {})
+            results.append(expect(f"{name} has a record", r.get("ok") and r["exits"] > 0 and r["walks_audited"] > 0, f"{r}"))
+        return results
+    return check
+
+
+def workloads_scenario(paging):
+    return Scenario(f"workloads-{paging}", check_workloads(paging),
+                    lambda: [workloads.vm(systems.build("workloads"), paging)],
+                    lambda folder: systems.build("workloads").files(pvh=True), limit=3600, globals=NOT_HASHED)
 
 
 # --- the Multiboot kernel ----------------------------------------------------------------------------------------
@@ -162,12 +275,16 @@ ALL = [
              processors=2, answers=END_BUSY, limit=300),
 ]
 
-LONG = [linux(f"linux-{paging}-{cpus}-{page}{'-stress' if stress else ''}", paging, cpus=cpus, processors=min(cpus, 2),
-              checks=CHECKS, keys=[("ept_page", page), *([("stress", "100")] if stress else [])], limit=1800, forced=stress)
-        for paging, cpus, page, stress in itertools.product(("nested", "shadow", "compound"), (1, 4), ("4k", "2m"), (False, True))
-        if not stress or paging != "nested"]
-
-# APIC virtualisation in parts, and none of it.
-LONG += [platform(f"platform-without-{without.replace(' ', '-')}", "nested", 3, 1, without)
-         for without in ("tpr_shadow", "virtual_interrupts", "virtual_interrupts apic_registers",
-                         "apic_access virtual_x2apic", "apic_registers")]
+LONG = [
+    *(linux_in_turn(paging, cpus) for paging, cpus in itertools.product(PAGINGS, (1, 4))),
+    Scenario("linux-side-by-side", check_side_by_side, side_by_side,
+             lambda folder: [*linux_files(folder), systems.build("shell").initramfs], processors=2,
+             globals=f"run = together\n{NOT_HASHED}", limit=1200, answers=END_SHELL),
+    Scenario("linux-warnings", check_warnings, lambda: [with_log(paging) for paging in PAGINGS], linux_files, limit=1200,
+             globals=NOT_HASHED),
+    *(workloads_scenario(paging) for paging in PAGINGS),
+    # APIC virtualisation in parts, and none of it.
+    *(platform(f"platform-without-{without.replace(' ', '-')}", "nested", 3, 1, without)
+      for without in ("tpr_shadow", "virtual_interrupts", "virtual_interrupts apic_registers", "apic_access virtual_x2apic",
+                      "apic_registers")),
+]

@@ -121,7 +121,7 @@ def ticks_are_found():
 
 
 def workload_record(name, **more):
-    return {"bench": name, "vm": "shadow", "paging": "shadow", "ticks": 2_000_000, "host_ticks": 500_000, "exits": 1234,
+    return {"bench": name, "vm": "shadow", "paging": "shadow", "vcpus": 1, "ticks": 2_100_000, "host_ticks": 500_000, "audit_ticks": 100_000, "exits": 1234,
             "exits_by": {"hlt": 4, "cr_access": 1200, "io": 30}, "walk_refs": 4.04, "pt_writes_trapped": 5, "promotions": 6,
             "demotions": 7, "state_ticks": {"nested": 0, "compound": 1, "shadow": 3}, "ok": True} | more
 
