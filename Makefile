@@ -57,10 +57,12 @@ $(BUILD)/hv/%.o: %.S
 	@echo "  AS      $<"
 	@$(CC) $(HV_CFLAGS) -D__ASSEMBLER__ -DFONT_FILE='"$(FONT)"' -MMD -MP -c -o $@ $<
 
+# With its relocations, by which the loader moves it (boot/relocate.c).
 $(BUILD)/twofold.debug.elf: linker.ld $(HV_OBJECTS) $(LIBC_ARCHIVE) scripts/check-no-sse
 	@echo "  LD      $@"
 	@$(CC) -nostdlib -static -no-pie -z noexecstack -z max-page-size=4096 -Wl,--build-id=none \
-	    -Wl,--gc-sections -T linker.ld -o $@ $(HV_OBJECTS) $(LIBC_ARCHIVE) -lgcc
+	    -Wl,--gc-sections -Wl,--emit-relocs -T linker.ld -o $@ $(HV_OBJECTS) $(LIBC_ARCHIVE) -lgcc
+	@objcopy --remove-relocations='.debug*' $@
 	@scripts/check-no-sse $@
 
 # What is loaded, hashed and signed keeps its symbols, for back traces, and leaves the rest to debuggers.

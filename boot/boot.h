@@ -56,7 +56,11 @@ void hash_module(struct handoff_module *module);
 void measure_settings(struct handoff *handoff);
 EFI_STATUS measure_modules(struct handoff *handoff, const struct settings *settings);
 
-/* image.c: the hypervisor's ELF file, laid out in memory. */
+/* random.c: 64 random bits, of the processor where it has a source, else of its clock. */
+uint64_t loader_random(void);
+
+/* image.c: the hypervisor's ELF file, laid out in memory, at random virtual addresses if the
+ * hand-off has a seed. */
 struct loaded_image {
     uint64_t entry; /* virtual */
     uint64_t segment_count;
@@ -66,6 +70,9 @@ struct loaded_image {
     } segment[16];
 };
 EFI_STATUS load_image(struct handoff *handoff, struct loaded_image *image);
+/* relocate.c: let the image, which lies at hv_base, be right at its linked addresses plus hv_slide.
+ * `file` is the ELF file, whose headers are checked. */
+EFI_STATUS relocate_image(const struct handoff *handoff, const struct handoff_module *file);
 
 /* tables.c: the page tables that boot/handoff.h promises. *cr3 gets their root. `ram_end`: one to
  * one up to there. */

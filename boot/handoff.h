@@ -7,7 +7,8 @@
  *   - RDI = physical address of struct handoff (also mapped at that virtual address)
  *   - RSP = a 16-KiB stack of the loader's, 16-byte aligned as at a function's entry
  *   - CR3 = the loader's tables: RAM and the first 4 GiB mapped one to one (writable, executable),
- * and the hypervisor's image at its linked virtual addresses with each segment's own permissions
+ * and the hypervisor's image at its linked virtual addresses plus hv_slide, to which the loader has
+ * relocated it, with each segment's own permissions
  *     (EFER.NXE set when the processor has NX)
  *   - the image is one physically contiguous piece at hv_base: a virtual address v of the image is
  * at physical address v - hv_virtual + hv_base, .bss included and zeroed
@@ -21,7 +22,7 @@
 #include <stdint.h>
 
 #define HANDOFF_MAGIC   0x44464f2d48464f54ull /* "TOFH-OFD", little end first */
-#define HANDOFF_VERSION 3u
+#define HANDOFF_VERSION 4u
 
 enum handoff_range_type {
     HANDOFF_FREE = 1,     /* RAM nobody uses */
@@ -104,10 +105,12 @@ struct handoff {
         wall_seconds;  /* the time of day when the firmware was left, since 1970, UTC; 0: unknown */
     uint64_t wall_tsc; /* TSC then */
     struct handoff_measurement measurement;
+    uint64_t hv_slide; /* what the image's addresses are above those that it was linked at */
+    uint64_t seed; /* random, for the hypervisor's other addresses; 0: the same at every start */
 };
 
 _Static_assert(sizeof(struct handoff_range) == 24, "hand-off layout");
 _Static_assert(sizeof(struct handoff_module) == 120, "hand-off layout");
-_Static_assert(sizeof(struct handoff) == 176, "hand-off layout");
+_Static_assert(sizeof(struct handoff) == 192, "hand-off layout");
 
 #endif

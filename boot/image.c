@@ -10,6 +10,10 @@
 #define IMAGE_MAX   (64ull << 20)
 #define KERNEL_HALF 0xffff800000000000ull
 
+/* The image may lie anywhere in the top 2 GiB (-mcmodel=kernel), but for their end, where an
+ * address and what is added to it could pass 0. */
+#define IMAGE_LAST 0xffffffffff000000ull
+
 #define BAD(...) FAIL(EFI_LOAD_ERROR, L"\\twofold\\twofold.elf " __VA_ARGS__)
 
 static const struct elf64_segment *segments_of(const struct elf64_header *header)
@@ -66,6 +70,20 @@ static EFI_STATUS check_segments(const struct elf64_header *header, uint64_t siz
     return EFI_SUCCESS;
 }
 
+/* Steps of a page. The seed has other uses: this one's numbers are its own. */
+static void choose_slide(struct handoff *handoff, struct loaded_image *image)
+{
+    uint64_t room = IMAGE_LAST - handoff->hv_size - handoff->hv_virtual;
+
+    if (handoff->seed == 0 || handoff->hv_virtual >= IMAGE_LAST - handoff->hv_size)
+        return;
+    handoff->hv_slide = loader_random() % (room / PAGE_BYTES) * PAGE_BYTES;
+    handoff->hv_virtual += handoff->hv_slide;
+    image->entry += handoff->hv_slide;
+    for (uint64_t i = 0; i < image->segment_count; i++)
+        image->segment[i].start += handoff->hv_slide;
+}
+
 EFI_STATUS load_image(struct handoff *handoff, struct loaded_image *image)
 {
     const struct handoff_module *file = find_module(handoff, HYPERVISOR_FILE);
@@ -78,14 +96,16 @@ EFI_STATUS load_image(struct handoff *handoff, struct loaded_image *image)
     if (failed(status = check_header(header, file->size)) ||
         failed(status = check_segments(header, file->size, handoff, image)))
         return status;
+    uint64_t linked = handoff->hv_virtual;
+    choose_slide(handoff, image);
     handoff->hv_base = loader_pages(handoff->hv_size, IMAGE_ALIGN);
     if (!handoff->hv_base)
         return FAIL(EFI_OUT_OF_RESOURCES, L"too little memory for the hypervisor.");
     for (unsigned i = 0; i < header->e_phnum; i++) {
         const struct elf64_segment *s = &segments_of(header)[i];
         if (s->p_type == ELF_PT_LOAD)
-            CopyMem((VOID *)(s->p_vaddr - handoff->hv_virtual + handoff->hv_base),
+            CopyMem((VOID *)(s->p_vaddr - linked + handoff->hv_base),
                     (VOID *)(file->base + s->p_offset), s->p_filesz);
     }
-    return EFI_SUCCESS;
+    return relocate_image(handoff, file);
 }

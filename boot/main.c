@@ -135,8 +135,10 @@ EFI_STATUS efi_main(EFI_HANDLE image_handle, EFI_SYSTEM_TABLE *system_table)
     measure_settings(handoff);
     if (failed(status = check_settings(handoff, &settings)) ||
         failed(status = check_machine(!self_test_needs_no_vmx(settings->self_test))) ||
-        failed(status = measure_modules(handoff, settings)) ||
-        failed(status = load_image(handoff, &image)) || failed(status = find_ram_end(&ram_end)) ||
+        failed(status = measure_modules(handoff, settings)))
+        return status;
+    handoff->seed = settings->kaslr ? loader_random() : 0;
+    if (failed(status = load_image(handoff, &image)) || failed(status = find_ram_end(&ram_end)) ||
         failed(status = build_tables(handoff, &image, ram_end, &cr3)))
         return status;
 

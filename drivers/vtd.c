@@ -78,10 +78,10 @@ struct root_entry {
 
 static struct unit {
     uint64_t at; /* physical */
-    uint16_t segment;
     volatile uint8_t *registers;
     uint64_t capability, extended;
     struct root_entry *root; /* one page: an entry for each bus */
+    uint16_t segment;
     bool on;
 } units[ACPI_DMA_UNITS_MAX];
 static unsigned unit_count;

@@ -19,6 +19,10 @@
 #define ELF_PF_W       2u
 #define ELF_PF_R       4u
 #define ELF_SHT_SYMTAB 2u
+#define ELF_SHT_RELA   4u
+#define ELF_SHF_ALLOC  2u
+#define ELF_SHN_UNDEF  0u
+#define ELF_SHN_ABS    0xfff1u
 #define ELF_STT_MASK   0xfu
 #define ELF_STT_FUNC   2u
 
@@ -76,9 +80,25 @@ struct elf64_symbol {
     uint64_t st_size;
 };
 
+struct elf64_rela {
+    uint64_t r_offset;
+    uint32_t r_type;
+    uint32_t r_symbol;
+    int64_t r_addend;
+};
+
+/* Types of relocations, x86-64 psABI table 4.9 */
+#define ELF_R_NONE  0u
+#define ELF_R_64    1u
+#define ELF_R_PC32  2u
+#define ELF_R_PLT32 4u
+#define ELF_R_32S   11u
+#define ELF_R_PC64  24u
+
 _Static_assert(sizeof(struct elf64_header) == 64, "ELF64 layout");
 _Static_assert(sizeof(struct elf64_segment) == 56, "ELF64 layout");
 _Static_assert(sizeof(struct elf64_section) == 64, "ELF64 layout");
 _Static_assert(sizeof(struct elf64_symbol) == 24, "ELF64 layout");
+_Static_assert(sizeof(struct elf64_rela) == 24, "ELF64 layout");
 
 #endif

@@ -339,6 +339,14 @@ static bool read_measure(struct parser *p, const char *value)
     return true;
 }
 
+static bool read_kaslr(struct parser *p, const char *value)
+{
+    p->out->kaslr = strcmp(value, "on") == 0;
+    if (!p->out->kaslr && strcmp(value, "off") != 0)
+        return fail(p, "kaslr = %s: must be on or off", value);
+    return true;
+}
+
 static bool read_image(struct parser *p, const char *value)
 {
     return copy_text(p, p->vm->image, sizeof(p->vm->image), value, "image") &&
@@ -719,6 +727,7 @@ static const struct key global_keys[] = {
     {"repeat", read_repeat, false, 0, 0, 0},
     {"watchdog", read_watchdog, false, 0, 0, 0},
     {"fail", read_fail, false, 0, 0, 0},
+    {"kaslr", read_kaslr, false, 0, 0, 0},
 };
 
 /* The row of a plain number, which needs no reader of its own. */
@@ -998,6 +1007,7 @@ bool settings_parse(const char *text, size_t len, const struct module_list *modu
     out->repeat = 1;
     out->watchdog_s = WATCHDOG_DEFAULT_S;
     out->fail = (struct fault_plan){0};
+    out->kaslr = true;
     out->vm_count = 0;
     if (len >= 3 && memcmp(text, utf8_mark, 3) == 0) {
         text += 3;

@@ -17,6 +17,7 @@
  *   repeat = 1                run all VMs so many times; 0: until a person says `finish`
  *   fail = alloc:N            in builds with FAULTS=1 alone: docs/robustness.md has the words
  *   watchdog = 20s            a processor that gets nowhere for so long is stuck; 0s: no watchdog
+ *   kaslr = on                the hypervisor lies at random virtual addresses: on | off
  *
  *   [NAME]                    one VM each, run in the order of the file
  *   image = touch.elf         a module; required
@@ -199,6 +200,7 @@ struct settings {
     uint32_t repeat;       /* 0: for ever */
     unsigned watchdog_s;   /* seconds; 0: none */
     struct fault_plan fail;
+    bool kaslr;
     struct vm_settings vm[VMS_MAX];
     unsigned vm_count;
 };

@@ -12,10 +12,13 @@
 #include "hv/faults.h"
 #include "hv/memory.h"
 
-#define DIRECT_MAP  0xffff800000000000ull
-#define DIRECT_END  0xffffc00000000000ull
-#define STACKS_BASE 0xffffc00000000000ull
-#define DEVICE_BASE 0xffffd00000000000ull
+#define DIRECT_FIRST 0xffff800000000000ull
+#define DIRECT_END   0xffffc00000000000ull
+#define STACKS_FIRST 0xffffc00000000000ull
+#define DEVICE_FIRST 0xffffd00000000000ull
+/* The first stack and the first device are among so many places; far more is left behind them. */
+#define STACKS_PLACES 0x100000000ull /* 16 TiB of pages */
+#define DEVICE_PLACES 0x1000000ull   /* 32 TiB of 2 MiB */
 
 /* SDM 3A tables 4-14 to 4-19 */
 #define PTE_P   BIT(0)
@@ -49,9 +52,11 @@ extern char image_start[], text_start[], text_end[], rodata_start[], rodata_end[
  * ever changes under them. */
 static struct lock map_lock;
 static struct ptab host_tables;
-static uint64_t direct_base; /* 0 while the loader's tables are in use */
-static uint64_t next_stack = STACKS_BASE;
-static uint64_t next_device = DEVICE_BASE;
+static uint64_t direct_base;               /* 0 while the loader's tables are in use */
+static uint64_t direct_map = DIRECT_FIRST; /* what it is then */
+static uint64_t first_stack = STACKS_FIRST;
+static uint64_t next_stack;
+static uint64_t next_device = DEVICE_FIRST;
 static const struct handoff_range *ranges;
 static uint64_t range_count;
 static hpa_t image_base;
@@ -168,6 +173,49 @@ static void collect_free_memory(const struct handoff *handoff)
         log_line("memory: %llu KiB in too many pieces, not used", (unsigned long long)unused >> 10);
 }
 
+static bool is_ram(uint32_t type)
+{
+    return type != HANDOFF_MMIO;
+}
+
+/* splitmix64's step and mix */
+static uint64_t next_random(uint64_t *state)
+{
+    uint64_t z = *state += 0x9e3779b97f4a7c15ull;
+
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ull;
+    z = (z ^ z >> 27) * 0x94d049bb133111ebull;
+    return z ^ z >> 31;
+}
+
+static uint64_t ram_end(void)
+{
+    uint64_t end = 0;
+
+    for (uint64_t i = 0; i < range_count; i++) {
+        if (is_ram(ranges[i].type))
+            end = max_u64(end, ranges[i].base + ranges[i].pages * PAGE_SIZE);
+    }
+    return end;
+}
+
+/* Steps that keep large pages large. A machine whose RAM fills the window has it at its beginning.
+ */
+static void choose_windows(uint64_t seed)
+{
+    uint64_t needed = align_up(ram_end(), PAGE_SIZE_1G);
+    uint64_t room = DIRECT_END - DIRECT_FIRST;
+
+    next_stack = first_stack;
+    if (seed == 0)
+        return;
+    if (needed < room)
+        direct_map += next_random(&seed) % ((room - needed) / PAGE_SIZE_1G) * PAGE_SIZE_1G;
+    first_stack += next_random(&seed) % (STACKS_PLACES / 2) * PAGE_SIZE;
+    next_stack = first_stack;
+    next_device += next_random(&seed) % (DEVICE_PLACES / 2) * PAGE_SIZE_2M;
+}
+
 static void map_image_section(const struct handoff *handoff, const char *start, const char *end,
                               uint64_t attributes)
 {
@@ -177,23 +225,18 @@ static void map_image_section(const struct handoff *handoff, const char *start, 
     map(from, to - from, hpa(from - handoff->hv_virtual + handoff->hv_base), attributes);
 }
 
-static bool is_ram(uint32_t type)
-{
-    return type != HANDOFF_MMIO;
-}
-
 /* RAM without the image; what the firmware keeps is read only. */
 static void map_ram(const struct handoff *handoff)
 {
     for (uint64_t i = 0; i < range_count; i++) {
         const struct handoff_range *r = &ranges[i];
         uint64_t size = r->pages * PAGE_SIZE;
-        if (!is_ram(r->type) || r->base + size > DIRECT_END - DIRECT_MAP)
+        if (!is_ram(r->type) || r->base + size > DIRECT_END - direct_map)
             continue;
-        map(DIRECT_MAP + r->base, size, hpa(r->base),
+        map(direct_map + r->base, size, hpa(r->base),
             r->type == HANDOFF_FIRMWARE ? MAP_RODATA : MAP_DATA);
     }
-    if (!ptab_unmap(&host_tables, DIRECT_MAP + handoff->hv_base, handoff->hv_size))
+    if (!ptab_unmap(&host_tables, direct_map + handoff->hv_base, handoff->hv_size))
         panic(NO_TABLES);
 }
 
@@ -214,6 +257,7 @@ void memory_init(const struct handoff *handoff)
         (cpuid(0x80000001, 0).edx & CPUID_EXT1_EDX_1G) != 0 && !fault_capability("1-GiB pages");
 
     collect_free_memory(handoff);
+    choose_windows(handoff->seed);
     if (!ptab_init(&host_tables, &host_format, &host_ptab_memory, 4, has_1g ? 3 : 2))
         panic(NO_TABLES);
     map_image_section(handoff, text_start, text_end, MAP_TEXT);
@@ -221,7 +265,7 @@ void memory_init(const struct handoff *handoff)
     map_image_section(handoff, data_start, data_end, MAP_DATA);
     map_ram(handoff);
     load_tables();
-    direct_base = DIRECT_MAP;
+    direct_base = direct_map;
     ranges = host_ptr(hpa(handoff->ranges));
     for (unsigned slot = 1; slot <= IST_COUNT; slot++)
         descriptors_set_stack(&this_processor()->descriptors, slot, memory_need_stack());
@@ -273,7 +317,7 @@ uint64_t memory_need_stack(void)
 
 bool memory_stack(unsigned n, uint64_t *bottom, uint64_t *top)
 {
-    *bottom = STACKS_BASE + n * (PAGE_SIZE + STACK_SIZE) + PAGE_SIZE;
+    *bottom = first_stack + n * (PAGE_SIZE + STACK_SIZE) + PAGE_SIZE;
     *top = *bottom + STACK_SIZE;
     return *top <= __atomic_load_n(&next_stack, __ATOMIC_ACQUIRE);
 }
@@ -331,7 +375,7 @@ void memory_enter(uint64_t cr4)
 
 bool memory_is_stack(uint64_t at, uint64_t len)
 {
-    if (at < STACKS_BASE || at >= __atomic_load_n(&next_stack, __ATOMIC_ACQUIRE) ||
+    if (at < first_stack || at >= __atomic_load_n(&next_stack, __ATOMIC_ACQUIRE) ||
         !is_aligned(at, sizeof(uint64_t)))
         return false;
     return ptab_lookup(&host_tables, at).present && ptab_lookup(&host_tables, at + len - 1).present;

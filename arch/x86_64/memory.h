@@ -2,10 +2,16 @@
 /*
  * The hypervisor's own address space and its physical memory.
  *
- *   0xffff800000000000  direct map: RAM at its physical address plus this, not executable. The
- * image is left out, so that its text and constants have no writable alias. 0xffffc00000000000
- * stacks, each above an unmapped guard page 0xffffd00000000000  devices, uncached or
- * write-combining 0xffffffff80000000  the image, each section with its own permissions
+ *   0xffff800000000000  direct map: RAM at its physical address plus a base, not executable. The
+ *                       image is left out, so that its text and constants have no writable alias.
+ *   0xffffc00000000000  stacks, each above an unmapped guard page
+ *   0xffffd00000000000  devices, uncached or write-combining
+ *   0xffffffff80000000  the image, each section with its own permissions
+ *
+ * These are where the windows begin. Where in each of them things lie is random, unless the
+ * settings have `kaslr = off`: the base of the direct map in steps of 1 GiB, the first stack and
+ * the image by pages, the first device by 2 MiB. The image's physical place is the firmware's
+ * choice.
  *
  * Guest RAM lies in the direct map too: hypercalls, instruction fetches and table walks read it at
  * any address, and mapping it on demand would cost a TLB invalidation each.

@@ -139,7 +139,8 @@ __attribute__((format(printf, 2, 0))) static void begin(uint64_t rip, const char
     console_seize();
     open_last_console();
     console_printf("\ntwofold: PANIC: %s\n", self->panic_text);
-    console_printf("on processor %u, APIC id %u\n", self->index, self->apic_id);
+    console_printf("on processor %u, APIC id %u; addresses are 0x%llx above those of twofold.elf\n",
+                   self->index, self->apic_id, (unsigned long long)symbols_slide());
 }
 
 __attribute__((noreturn)) static void end(void)

@@ -182,7 +182,8 @@ static void try_firmware(struct trespass *t)
 /* --- SMEP and SMAP, SDM 3A 4.6 ---------------------------------------------------------------- */
 
 /* Nothing is mapped in this part of the address space: one entry of the root table. */
-#define USER_AT     GIB(512)
+#define USER_ENTRY  1u
+#define USER_AT     (USER_ENTRY * GIB(512))
 #define USER_LEVELS 3     /* of tables below the root */
 #define PTE_USER    0x67u /* P, W, U, A, D: at every level */
 
@@ -195,7 +196,7 @@ static void try_user_page(struct trespass *t)
 
     ASSERT(root && page);
     memcpy(root, host_ptr(hpa(cr3)), PAGE_SIZE);
-    uint64_t *entry = &root[USER_AT / GIB(512)];
+    uint64_t *entry = &root[USER_ENTRY];
     ASSERT(*entry == 0);
     for (unsigned i = 0; i < USER_LEVELS; i++) {
         table[i] = host_pages_alloc(1);

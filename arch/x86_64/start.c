@@ -46,6 +46,7 @@ void start(uint64_t handoff_at);
 __attribute__((noreturn)) void start_on_stack(uint64_t top, void (*function)(void));
 
 static struct handoff handoff;
+static bool has_seed; /* the hand-off had one */
 static struct acpi_info acpi;
 static struct module module[MODULES_MAX];
 static struct module_list modules = {.module = module};
@@ -126,7 +127,7 @@ static void collect_modules(void)
     }
     const struct module *self = module_find(&modules, HYPERVISOR_FILE);
     if (self)
-        symbols_init(self->data, self->size);
+        symbols_init(self->data, self->size, handoff.hv_slide);
 }
 
 static void check_handoff(const struct handoff *given)
@@ -271,6 +272,7 @@ static void log_machine(void)
              (unsigned long long)host_frames.free_bytes >> 20,
              (unsigned long long)frames_largest(&host_frames, PAGE_SIZE) >> 20,
              (unsigned long long)frames_largest(&host_frames, PAGE_SIZE_1G) >> 20);
+    log_line("memory: the hypervisor lies at %s addresses", has_seed ? "random" : "the usual");
     log_line("clock: TSC at %llu kHz, by %s", (unsigned long long)clock_hz() / 1000,
              clock_source());
     log_acpi();
@@ -354,7 +356,9 @@ __attribute__((no_stack_protector)) void start(uint64_t handoff_at)
     processor_init_boot();
     if (FAULTS_BUILT)
         plan_faults();
+    has_seed = handoff.seed != 0;
     memory_init(&handoff);
+    handoff.seed = 0; /* it tells where everything is */
     acpi_read(&acpi, handoff.rsdp, acpi_map_ram, NULL);
     power_init(&acpi);
     open_consoles();

@@ -8,17 +8,24 @@ static const struct elf64_symbol *symbols;
 static uint64_t symbol_count;
 static const char *strings;
 static uint64_t strings_size;
+static uint64_t slide;
 
 static bool in_file(uint64_t offset, uint64_t length, size_t size)
 {
     return offset <= size && length <= size - offset;
 }
 
-void symbols_init(const void *file, size_t size)
+uint64_t symbols_slide(void)
+{
+    return slide;
+}
+
+void symbols_init(const void *file, size_t size, uint64_t by)
 {
     const struct elf64_header *header = file;
     const char *bytes = file;
 
+    slide = by;
     if (size < sizeof(*header) || header->e_shentsize != sizeof(struct elf64_section) ||
         !in_file(header->e_shoff, (uint64_t)header->e_shnum * sizeof(struct elf64_section), size))
         return;
@@ -39,6 +46,7 @@ void symbols_init(const void *file, size_t size)
 
 const char *symbols_find(uint64_t address, uint64_t *offset)
 {
+    address -= slide;
     for (uint64_t i = 0; i < symbol_count; i++) {
         const struct elf64_symbol *s = &symbols[i];
         if ((s->st_info & ELF_STT_MASK) != ELF_STT_FUNC || s->st_name >= strings_size)

@@ -47,15 +47,15 @@ static void a_full_file_is_read(void)
 
 static void processors_disks_and_order_are_read(void)
 {
-    CHECK(
-        parse(
-            "[a]\nimage = touch.elf\ncpus = 64\npin = 3 0\t 11\ndisk = initrd.img\n"
-            "disk = KERNEL  ro\non_reset = restart\nkeys = virtio\n"
-            "[twofold]\nrun = together\nprocessors = 12\nmitigations = all\ndma_protection = off\n"
-            "[b]\nimage = kernel\non_reset = end\npin = 1\n"),
-        "%s", why.text);
+    CHECK(parse("[a]\nimage = touch.elf\ncpus = 64\npin = 3 0\t 11\ndisk = initrd.img\n"
+                "disk = KERNEL  ro\non_reset = restart\nkeys = virtio\n"
+                "[twofold]\nrun = together\nprocessors = 12\nmitigations = all\ndma_protection = "
+                "off\nkaslr = off\n"
+                "[b]\nimage = kernel\non_reset = end\npin = 1\n"),
+          "%s", why.text);
     CHECK(settings.run == RUN_TOGETHER && settings.processors == 12 &&
-              settings.mitigations == MITIGATIONS_ALL && !settings.dma_protection,
+              settings.mitigations == MITIGATIONS_ALL && !settings.dma_protection &&
+              !settings.kaslr,
           "global");
     const struct vm_settings *vm = &settings.vm[0];
     CHECK(vm->cpus == 64 && vm->on_reset == ON_RESET_RESTART && vm->keys == KEYS_VIRTIO, "cpus %u",
@@ -89,7 +89,8 @@ static void defaults_are_as_documented(void)
     CHECK(settings.at_end == AT_END_STAY && settings.without == 0 && settings.run == RUN_IN_TURN &&
               settings.processors == 0 && settings.measure == MEASURE_AUTO &&
               settings.mitigations == MITIGATIONS_AUTO && settings.dma_protection &&
-              settings.side_by_side == 0 && settings.repeat == 1 && settings.watchdog_s == 20,
+              settings.side_by_side == 0 && settings.repeat == 1 && settings.watchdog_s == 20 &&
+              settings.kaslr,
           "global");
     CHECK(vm->memory == MIB(64) && vm->ept_page == PAGE_SIZE_1G && vm->cpus == 1 &&
               vm->time_limit_ms == 0 && vm->paging == PAGING_COMPOUND && vm->module_count == 0 &&
@@ -159,6 +160,7 @@ static void every_mistake_names_its_line(void)
         {"[a]\nkeys = ps2\n", "2: keys = ps2: must be uart or virtio"},
         {"[twofold]\nrun = fast\n", "2: run = fast: must be in_turn or together"},
         {"[twofold]\ndma_protection = on\n", "2: dma_protection = on: must be auto or off"},
+        {"[twofold]\nkaslr = auto\n", "2: kaslr = auto: must be on or off"},
         {"[twofold]\nmitigations = some\n", "2: mitigations = some: must be auto, off or all"},
         {"[twofold]\nmeasure = on\n", "2: measure = on: must be auto, off or required"},
         {"[twofold]\nprocessors = 0\n", "2: processors = 0: must be a number from 1 to 512"},
