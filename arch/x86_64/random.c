@@ -4,6 +4,8 @@
  * TSC at the moment of asking is stirred into a state: the entropy device then says less than it
  * should, and a line of the log says so.
  */
+#include "arch/x86_64/random.h"
+
 #include "arch/x86_64/cpu.h"
 #include "hv/arch.h"
 #include "hv/console.h"
@@ -11,7 +13,7 @@
 
 #define TRIES 100u /* RDRAND has a number in 10 at the latest; RDSEED may run dry for longer */
 
-static bool from_processor(uint64_t *value)
+bool random_of_processor(uint64_t *value)
 {
     bool seeds = cpuid(0, 0).eax >= 7 && (cpuid(7, 0).ebx & CPUID7_EBX_RDSEED) &&
                  !fault_capability("RDSEED");
@@ -35,7 +37,7 @@ uint64_t arch_random(void)
     static bool told;
     uint64_t value;
 
-    if (from_processor(&value))
+    if (random_of_processor(&value))
         return value;
     if (!told)
         log_line("random: no RDSEED or RDRAND; guests' entropy devices give what the TSC has");

@@ -14,6 +14,7 @@
 #include "arch/x86_64/panic.h"
 #include "arch/x86_64/pmu.h"
 #include "arch/x86_64/processor.h"
+#include "arch/x86_64/random.h"
 #include "arch/x86_64/selftest.h"
 #include "arch/x86_64/symbols.h"
 #include "arch/x86_64/vcpu.h"
@@ -68,12 +69,17 @@ uint64_t arch_wall_clock(void)
                                 : 0;
 }
 
-/* The canary's lowest byte is 0, so that no string function can write it. */
+/*
+ * Another one at each start, of the processor's random numbers; the TSC at this moment is stirred
+ * in, and has to do alone where there are none. The canary's lowest byte is 0, so that no string
+ * function can write it.
+ */
 __attribute__((no_stack_protector)) static void set_canary(void)
 {
-    uint64_t seed = rdtsc() * 0x9e3779b97f4a7c15ull;
+    uint64_t seed = rdtsc() * 0x9e3779b97f4a7c15ull, random = 0;
 
-    __stack_chk_guard = (seed ^ seed >> 29) & ~0xffull;
+    (void)random_of_processor(&random);
+    __stack_chk_guard = (seed ^ seed >> 29 ^ random) & ~0xffull;
 }
 
 void arch_poll_machine(void)
