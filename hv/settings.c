@@ -115,6 +115,7 @@ static const char *const feature_names[] = {
     [FEATURE_SMAP] = "smap",
     [FEATURE_X2APIC] = "x2apic",
     [FEATURE_EPT] = "ept",
+    [FEATURE_SHADOW_STACKS] = "shadow_stacks",
     [FEATURE_PMU] = "pmu",
 };
 _Static_assert(ARRAY_SIZE(feature_names) == FEATURE_COUNT, "a name for each feature");

@@ -87,7 +87,8 @@ enum feature {
     FEATURE_SMAP,
     FEATURE_X2APIC,
     FEATURE_EPT,
-    FEATURE_PMU, /* the hypervisor's own use of performance counters */
+    FEATURE_SHADOW_STACKS, /* of the hypervisor's own */
+    FEATURE_PMU,           /* the hypervisor's own use of performance counters */
     FEATURE_COUNT
 };
 

@@ -44,6 +44,7 @@
 #define CR4_SMEP       BIT(20)
 #define CR4_SMAP       BIT(21)
 #define CR4_PKE        BIT(22)
+#define CR4_CET        BIT(23)
 
 #define CR3_NO_FLUSH BIT(63) /* of MOV to CR3 with CR4.PCIDE, SDM 3A 4.10.4.1 */
 
@@ -84,6 +85,9 @@
 #define MSR_GS_BASE         0xc0000101u
 #define MSR_KERNEL_GS_BASE  0xc0000102u
 #define MSR_TSC_AUX         0xc0000103u
+#define MSR_S_CET           0x6a2u
+#define MSR_PL0_SSP         0x6a4u
+#define MSR_SSP_TABLE       0x6a8u /* IA32_INTERRUPT_SSP_TABLE_ADDR */
 #define MSR_XSS             0xda0u
 
 #define FEATURE_CONTROL_LOCK        BIT(0)
@@ -109,7 +113,10 @@
 #define CPUID7_EBX_SMAP       BIT(20)
 #define CPUID7_ECX_UMIP       BIT(2)
 #define CPUID7_ECX_PKU        BIT(3)
+#define CPUID7_ECX_CET_SS     BIT(7)
 #define CPUID7_ECX_LA57       BIT(16)
+/* CPUID.(7,1) */
+#define CPUID71_EDX_CET_SSS BIT(18)
 /* CPUID.(0xd,1) */
 #define CPUIDD1_EAX_XSAVEC BIT(1)
 #define CPUIDD1_EAX_XSAVES BIT(3)
@@ -134,6 +141,7 @@
 #define VECTOR_PF  14
 #define VECTOR_AC  17
 #define VECTOR_MC  18
+#define VECTOR_CP  21
 
 /* Page-fault error code, SDM 3A figure 4-12 */
 #define PF_P    BIT(0)

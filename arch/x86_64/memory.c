@@ -12,10 +12,11 @@
 #include "hv/faults.h"
 #include "hv/memory.h"
 
-#define DIRECT_FIRST 0xffff800000000000ull
-#define DIRECT_END   0xffffc00000000000ull
-#define STACKS_FIRST 0xffffc00000000000ull
-#define DEVICE_FIRST 0xffffd00000000000ull
+#define DIRECT_FIRST  0xffff800000000000ull
+#define DIRECT_END    0xffffc00000000000ull
+#define STACKS_FIRST  0xffffc00000000000ull
+#define DEVICE_FIRST  0xffffd00000000000ull
+#define SHADOW_OFFSET (4ull << 40) /* of shadow stacks, from the first stack */
 /* The first stack and the first device are among so many places; far more is left behind them. */
 #define STACKS_PLACES 0x100000000ull /* 16 TiB of pages */
 #define DEVICE_PLACES 0x1000000ull   /* 32 TiB of 2 MiB */
@@ -29,10 +30,12 @@
 #define PTE_D   BIT(6)
 #define PTE_NX  BIT(63)
 
-/* Leaves carry A and D from the start, so that the processor never writes to these tables. */
-#define MAP_TEXT   (PTE_P | PTE_A | PTE_D)
-#define MAP_RODATA (PTE_P | PTE_A | PTE_D | PTE_NX)
+/* Leaves carry A, and D where it counts, from the start, so that the processor never writes to
+ * these tables. What is dirty without being writable is a shadow stack, SDM 3A 4.6.1. */
+#define MAP_TEXT   (PTE_P | PTE_A)
+#define MAP_RODATA (PTE_P | PTE_A | PTE_NX)
 #define MAP_DATA   (PTE_P | PTE_W | PTE_A | PTE_D | PTE_NX)
+#define MAP_SHADOW (PTE_P | PTE_A | PTE_D | PTE_NX)
 
 /*
  * Memory types by the PWT and PCD bits, SDM 3A 12.12.3. Entry 1 is write-combining instead of the
@@ -56,6 +59,7 @@ static uint64_t direct_base;               /* 0 while the loader's tables are in
 static uint64_t direct_map = DIRECT_FIRST; /* what it is then */
 static uint64_t first_stack = STACKS_FIRST;
 static uint64_t next_stack;
+static uint64_t next_shadow; /* SHADOW_OFFSET behind the stacks */
 static uint64_t next_device = DEVICE_FIRST;
 static const struct handoff_range *ranges;
 static uint64_t range_count;
@@ -207,12 +211,14 @@ static void choose_windows(uint64_t seed)
     uint64_t room = DIRECT_END - DIRECT_FIRST;
 
     next_stack = first_stack;
+    next_shadow = first_stack + SHADOW_OFFSET;
     if (seed == 0)
         return;
     if (needed < room)
         direct_map += next_random(&seed) % ((room - needed) / PAGE_SIZE_1G) * PAGE_SIZE_1G;
     first_stack += next_random(&seed) % (STACKS_PLACES / 2) * PAGE_SIZE;
     next_stack = first_stack;
+    next_shadow = first_stack + SHADOW_OFFSET;
     next_device += next_random(&seed) % (DEVICE_PLACES / 2) * PAGE_SIZE_2M;
 }
 
@@ -313,6 +319,25 @@ uint64_t memory_need_stack(void)
     if (top == 0)
         panic("no memory for a stack");
     return top;
+}
+
+/* The token is its own address: nobody uses the stack yet. */
+uint64_t memory_new_shadow_stack(void)
+{
+    uint64_t *page = host_pages_alloc(1);
+
+    if (!page)
+        return 0;
+    lock_take(&map_lock);
+    uint64_t bottom = next_shadow + PAGE_SIZE; /* the guard page */
+    uint64_t token = bottom + PAGE_SIZE - sizeof(uint64_t);
+    page[PAGE_SIZE / sizeof(uint64_t) - 1] = token;
+    bool mapped = try_map(bottom, PAGE_SIZE, host_hpa(page), MAP_SHADOW) &&
+                  ptab_unmap(&host_tables, (uint64_t)page, PAGE_SIZE);
+    next_shadow = bottom + PAGE_SIZE;
+    lock_release(&map_lock);
+    invlpg(page);
+    return mapped ? token : 0;
 }
 
 bool memory_stack(unsigned n, uint64_t *bottom, uint64_t *top)

@@ -42,6 +42,13 @@ void memory_protect(bool want_smep, bool want_smap);
 uint64_t memory_new_stack(void);
 uint64_t memory_need_stack(void);
 
+/*
+ * A page for a supervisor shadow stack (SDM 1 17.2.5), out of the direct map, with its token;
+ * returns the token's address, at its top, or 0 without memory. No other processor may have the
+ * page's place in the direct map in its TLB when it begins to be used.
+ */
+uint64_t memory_new_shadow_stack(void);
+
 /* Where the n-th of them lies, from its lowest byte to its top; the page below is unmapped. False
  * if there are not so many. */
 bool memory_stack(unsigned n, uint64_t *bottom, uint64_t *top);

@@ -37,6 +37,7 @@
 
 #define MSR_GS_BASE   0xc0000101
 #define CR3_PCID      0xfff
+#define CR4_CET       0x800000
 #define TSS_BUSY_BYTE 5
 #define TSS_BUSY      2
 
@@ -157,6 +158,7 @@ native_call_gate:
         movq    HOST_CR0(%rbx), %rax
         movq    %rax, %cr0
         movq    HOST_CR4(%rbx), %rax
+        andq    $~CR4_CET, %rax         /* the far return below is none for the shadow stack */
         movq    %rax, %cr4
         movq    HOST_CR3(%rbx), %rax
         movq    %rax, %cr3
@@ -165,6 +167,8 @@ native_call_gate:
         movq    HOST_RSP(%rbx), %rsp
         load_selectors
         load_gs_base HOST_GS
+        movq    HOST_CR4(%rbx), %rax
+        movq    %rax, %cr4
         movq    HOST_TSS(%rbx), %rax
         andb    $~TSS_BUSY, TSS_BUSY_BYTE(%rax)
         movl    $SELECTOR_TSS, %eax

@@ -17,8 +17,9 @@
 #include "hv/settings.h"
 #include "hv/types.h"
 
-#define PROCESSORS_ALL 0u /* as a limit */
-#define PANIC_TEXT_MAX 256
+#define PROCESSORS_ALL       0u /* as a limit */
+#define PANIC_TEXT_MAX       256
+#define SHADOW_TABLE_ENTRIES 8 /* SDM 1 17.2.6 */
 
 struct vcpu;
 struct vm;
@@ -36,6 +37,10 @@ struct processor {
     struct descriptors descriptors;
     struct trap_expected *expected; /* by a self test; NULL: an exception is a panic (trap.h) */
     uint64_t stack; /* its top; 0 for the boot processor, which is at home on another */
+    /* Supervisor shadow stacks (cet.c): the token of its own, and those of the interrupt stacks by
+     * their slots; 0: none */
+    uint64_t shadow_token;
+    uint64_t shadow_table[SHADOW_TABLE_ENTRIES];
     /* VMX operation (vmx.c) */
     bool in_vmx;
     uint32_t *vmxon_region; /* NULL before the first VMXON */

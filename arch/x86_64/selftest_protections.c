@@ -6,6 +6,7 @@
  */
 #include <string.h>
 
+#include "arch/x86_64/cet.h"
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/memory.h"
 #include "arch/x86_64/processor.h"
@@ -21,10 +22,10 @@
 /* linker.ld */
 extern char text_start[], text_end[], rodata_start[], rodata_end[], data_start[], data_end[];
 
-enum access { READ, WRITE, EXECUTE };
+enum access { READ, WRITE, EXECUTE, RETURN };
 
 static const char *const access_names[] = {
-    [READ] = "read of", [WRITE] = "write to", [EXECUTE] = "execution of"};
+    [READ] = "read of", [WRITE] = "write to", [EXECUTE] = "execution of", [RETURN] = "return to"};
 
 /* What this processor has tried. */
 struct trespass {
@@ -47,7 +48,7 @@ struct trespass {
 /* Come back whatever happens. `value`: what is written. */
 static void attempt(enum access how, uint64_t at, uint8_t value, struct trap_expected *e)
 {
-    *e = (struct trap_expected){.came = false};
+    *e = (struct trap_expected){.shadow = cet_pointer()};
     __atomic_store_n(&this_processor()->expected, e, __ATOMIC_SEQ_CST);
     switch (how) {
     case READ:
@@ -58,6 +59,9 @@ static void attempt(enum access how, uint64_t at, uint8_t value, struct trap_exp
         break;
     case EXECUTE:
         __asm__ volatile(PREPARE "call *%[at]\n1:" OPERANDS);
+        break;
+    case RETURN: /* as one whose return address was overwritten */
+        __asm__ volatile(PREPARE "call 2f\n\tjmp 1f\n2:\tmovq %[at], (%%rsp)\n\tret\n1:" OPERANDS);
         break;
     }
     __atomic_store_n(&this_processor()->expected, NULL, __ATOMIC_SEQ_CST);
@@ -227,6 +231,32 @@ static void try_user_page(struct trespass *t)
     host_pages_free(root, 1);
 }
 
+/* --- shadow stacks, SDM 1 17.2 -----------------------------------------------------------------
+ */
+
+#define CP_NEAR_RETURN 1u /* error code, SDM 3A 6.15, #CP */
+
+static void landing(void)
+{
+}
+
+static void try_shadow_stack(struct trespass *t)
+{
+    uint64_t at = align_down(this_processor()->shadow_token, PAGE_SIZE);
+    struct trap_expected e;
+
+    if (at == 0)
+        return;
+    must_pass(t, "shadow stack", READ, at);
+    must_fault(t, "shadow stack", WRITE, at, true);
+    must_fault(t, "shadow stack", EXECUTE, at, true);
+    must_be_unmapped(t, "guard page of the shadow stack", at - 1);
+    attempt(RETURN, (uint64_t)landing, 0, &e);
+    t->tried++;
+    if (!e.came || e.vector != VECTOR_CP || e.error_code != CP_NEAR_RETURN)
+        fail(t, "another place", RETURN, (uint64_t)landing, &e);
+}
+
 bool selftest_protections(void)
 {
     struct trespass t = {.all_well = true};
@@ -237,6 +267,7 @@ bool selftest_protections(void)
     try_direct_map(&t);
     try_firmware(&t);
     try_user_page(&t);
+    try_shadow_stack(&t);
     if (t.all_well)
         log_line("self test: processor %u has tried %u accesses that are forbidden, and each has "
                  "faulted where it must",

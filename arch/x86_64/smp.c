@@ -8,6 +8,7 @@
  */
 #include <string.h>
 
+#include "arch/x86_64/cet.h"
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/guards.h"
 #include "arch/x86_64/memory.h"
@@ -152,7 +153,8 @@ static bool take_over(struct why *why)
     guards_enter();
     if (fault_cpu(FAULT_CPU_DIFFERS, attempts))
         return why_set(why, "it differs from the boot processor, as the settings want it");
-    return apic_enter(why) && (!common_vmx || (vmx_enter(why) && pmu_enter(why)));
+    return cet_prepare(why) && apic_enter(why) &&
+           (!common_vmx || (vmx_enter(why) && pmu_enter(why)));
 }
 
 __attribute__((noreturn)) static void begin(struct processor *self)
@@ -168,7 +170,8 @@ __attribute__((noreturn)) static void begin(struct processor *self)
     compare_on_other();
     while (!__atomic_load_n(&released, __ATOMIC_ACQUIRE))
         processor_relax();
-    write_cr3(read_cr3()); /* forget the trampoline, which is unmapped by now */
+    write_cr3(read_cr3()); /* forget the trampoline, which is unmapped by now, and shadow stacks */
+    cet_begin();
     main_function();
     panic("a processor's main function has returned");
 }
@@ -414,7 +417,7 @@ void processors_start(const struct acpi_info *acpi, unsigned limit, void (*main)
         limit = PROCESSORS_MAX;
     }
     main_function = main;
-    common_cr4 = read_cr4() & ~CR4_VMXE;
+    common_cr4 = read_cr4() & ~(CR4_VMXE | CR4_CET); /* each begins with its own */
     common_vmx = this_processor()->in_vmx;
     low_pages = memory_low_pages();
     if (candidates.count > 0 && hpa_is_none(low_pages)) {

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "arch/x86_64/cet.h"
 #include "arch/x86_64/guards.h"
 #include "arch/x86_64/guest_cpu.h"
 #include "arch/x86_64/measured.h"
@@ -328,6 +329,8 @@ static void print_faults(void)
 
 static void main_on_own_stack(void)
 {
+    struct why why;
+
     clock_init(&acpi);
     log_machine();
     collect_modules();
@@ -337,6 +340,10 @@ static void main_on_own_stack(void)
     guards_init(settings.mitigations);
     block_devices();
     apic_init(wants(FEATURE_X2APIC));
+    cet_choose(wants(FEATURE_SHADOW_STACKS));
+    if (!cet_prepare(&why))
+        cannot_run("%s", why.text);
+    cet_begin(); /* this function never returns */
     if (settings.self_test == SELF_TEST_DMA)
         end(selftest_dma() ? STATUS_OK : STATUS_FAILED);
     if (self_test_needs_no_vmx(settings.self_test)) {

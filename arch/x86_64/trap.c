@@ -3,6 +3,7 @@
  * each is a panic that tells its story. */
 #include "arch/x86_64/trap.h"
 
+#include "arch/x86_64/cet.h"
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/memory.h"
 #include "arch/x86_64/panic.h"
@@ -80,7 +81,19 @@ static void note_nmi(void)
     console_end();
 }
 
-static bool is_expected(struct trap_frame *frame)
+/* On a shadow stack an event leaves the pointer before it, RIP and CS (SDM 3A 6.14.2, upwards), and
+ * IRET wants to find what it finds on the stack. */
+#define SHADOW_POINTER 0
+#define SHADOW_RIP     8
+
+static void return_to(struct trap_frame *frame, uint64_t shadow, uint64_t rip)
+{
+    frame->rip = rip;
+    if (shadow)
+        cet_write(shadow + SHADOW_RIP, rip);
+}
+
+static bool is_expected(struct trap_frame *frame, uint64_t shadow)
 {
     struct trap_expected *e = this_processor()->expected;
 
@@ -91,15 +104,17 @@ static bool is_expected(struct trap_frame *frame)
     e->vector = frame->vector;
     e->error_code = frame->error_code;
     e->address = read_cr2();
-    frame->rip = e->rip;
+    return_to(frame, shadow, e->rip);
     frame->rsp = e->rsp;
+    if (shadow)
+        cet_write(shadow + SHADOW_POINTER, e->shadow);
     return true;
 }
 
-void trap_handle(struct trap_frame *frame)
+void trap_handle(struct trap_frame *frame, uint64_t shadow)
 {
     if (frame->rip == (uint64_t)trap_wait_halt)
-        frame->rip = (uint64_t)trap_wait_end;
+        return_to(frame, shadow, (uint64_t)trap_wait_end);
     if (frame->vector >= EXCEPTIONS) {
         apic_interrupt_in_hypervisor((uint8_t)frame->vector);
         return;
@@ -109,7 +124,7 @@ void trap_handle(struct trap_frame *frame)
         note_nmi();
         return;
     }
-    if (is_expected(frame))
+    if (is_expected(frame, shadow))
         return;
     const char *name = exception_names[frame->vector];
     panic_with_frame(frame, "exception %u (%s), error code 0x%llx", (unsigned)frame->vector,

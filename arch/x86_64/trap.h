@@ -25,6 +25,7 @@ struct trap_frame {
  */
 struct trap_expected {
     uint64_t rip, rsp;
+    uint64_t shadow; /* its shadow stack pointer there; 0: there is none */
     bool came;
     uint64_t vector, error_code;
     uint64_t address; /* CR2: of a page fault */
@@ -32,9 +33,9 @@ struct trap_expected {
 
 extern const char trap_stubs[];
 
-/* Called by trap_stubs.S. Returns for interrupts, and exceptions that are expected; any other is
- * our own mistake. */
-void trap_handle(struct trap_frame *frame);
+/* Called by trap_stubs.S, with the shadow stack pointer, or 0. Returns for interrupts, and
+ * exceptions that are expected; any other is our own mistake. */
+void trap_handle(struct trap_frame *frame, uint64_t shadow);
 
 /* trap_stubs.S: the one place where the hypervisor takes interrupts. Returns, with interrupts off,
  * when it has taken some. */

@@ -54,6 +54,8 @@ trap_common:
         pushq   %r15
         cld
         movq    %rsp, %rdi
+        xorl    %esi, %esi
+        rdsspq  %rsi                    /* does nothing where there is none */
         call    trap_handle
         popq    %r15
         popq    %r14

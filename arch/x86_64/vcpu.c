@@ -5,6 +5,7 @@
  */
 #include "arch/x86_64/vcpu.h"
 
+#include "arch/x86_64/cet.h"
 #include "arch/x86_64/exit.h"
 #include "arch/x86_64/guards.h"
 #include "arch/x86_64/guest_cpu.h"
@@ -77,7 +78,7 @@ static bool vmcs_clear(void *vmcs)
     return !failed;
 }
 
-/* HOST_RSP and HOST_RIP are vmx_run's. */
+/* HOST_RSP, HOST_RIP and HOST_SSP are vmx_run's. */
 static void set_host_state(void)
 {
     vmwrite(VMCS_HOST_CR0, read_cr0());
@@ -98,6 +99,10 @@ static void set_host_state(void)
     vmwrite(VMCS_HOST_SYSENTER_CS, 0);
     vmwrite(VMCS_HOST_SYSENTER_ESP, 0);
     vmwrite(VMCS_HOST_SYSENTER_EIP, 0);
+    if (cet_is_on()) {
+        vmwrite(VMCS_HOST_S_CET, S_CET_SHADOW_STACKS);
+        vmwrite(VMCS_HOST_SSP_TABLE, (uint64_t)this_processor()->shadow_table);
+    }
     vmwrite(VMCS_HOST_EFER, rdmsr(MSR_EFER));
     vmwrite(VMCS_HOST_PAT, rdmsr(MSR_PAT));
 }

@@ -110,6 +110,9 @@ enum vmcs_field {
     VMCS_HOST_SYSENTER_EIP = 0x6c12,
     VMCS_HOST_RSP = 0x6c14,
     VMCS_HOST_RIP = 0x6c16,
+    VMCS_HOST_S_CET = 0x6c18,
+    VMCS_HOST_SSP = 0x6c1a,
+    VMCS_HOST_SSP_TABLE = 0x6c1c,
 };
 
 /* Segment registers in the order of their VMCS fields. */
@@ -157,6 +160,7 @@ enum vmcs_segment { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS, SEG_LDTR, SE
 #define EXIT_SAVE_EFER             (1u << 20)
 #define EXIT_LOAD_EFER             (1u << 21)
 #define EXIT_SAVE_TIMER            (1u << 22)
+#define EXIT_LOAD_CET              (1u << 28)
 
 /* VM-entry controls, table 25-15 */
 #define ENTRY_LOAD_DEBUG            (1u << 2)

@@ -17,6 +17,7 @@
 
 #define HOST_RSP_FIELD 0x6c14           /* VMCS_HOST_RSP, SDM 3D B.4.4 */
 #define HOST_RIP_FIELD 0x6c16
+#define HOST_SSP_FIELD 0x6c1a
 
 /* Offsets in struct vcpu: gpr[] by encoding */
 #define RAX 0x00
@@ -78,6 +79,16 @@
         wrmsr
         .endm
 
+        .macro  drop_shadow count       /* return addresses that nothing returns to; spoils RAX */
+        xorl    %eax, %eax
+        rdsspq  %rax
+        testq   %rax, %rax
+        jz      9f
+        movl    $\count, %eax
+        incsspq %rax
+9:
+        .endm
+
         /* In the hypervisor, the guest's registers saved, before the first branch that is predicted. What is
          * mispredicted here waits at the LFENCE. */
         .macro  guard_exit
@@ -94,11 +105,13 @@
 4:      decl    %ecx
         jnz     2b
         addq    $(8 * RSB_ENTRIES), %rsp
+        drop_shadow RSB_ENTRIES
 5:      testl   $GUARD_RSB_ONE, %gs:PROCESSOR_GUARDS
         jz      7f
         call    6f
         int3
 6:      addq    $8, %rsp
+        drop_shadow 1
 7:      lfence
         .endm
 
@@ -139,6 +152,13 @@ guard_selector:
         leaq    \exit(%rip), %rdx
         movl    $HOST_RIP_FIELD, %eax
         vmwrite %rdx, %rax
+        xorl    %edx, %edx
+        rdsspq  %rdx                    /* an exit finds the shadow stack as it is here */
+        testq   %rdx, %rdx
+        jz      1f
+        movl    $HOST_SSP_FIELD, %eax
+        vmwrite %rdx, %rax
+1:
         .if     \guarded
         testl   $GUARD_L1D, %gs:PROCESSOR_GUARDS
         jz      1f

@@ -2,6 +2,7 @@
 /* See vmx.h. */
 #include "arch/x86_64/vmx.h"
 
+#include "arch/x86_64/cet.h"
 #include "arch/x86_64/memory.h"
 #include "arch/x86_64/processor.h"
 #include "hv/arch.h"
@@ -171,6 +172,8 @@ static bool choose_controls(uint64_t without, struct why *why)
         !choose(entry_controls, ARRAY_SIZE(entry_controls), entry_capability, 0, &vmx.entry, why))
         return false;
 
+    if (cet_is_on())
+        vmx.exit |= EXIT_LOAD_CET;
     vmx.preemption_timer = (vmx.pin & PIN_PREEMPTION_TIMER) != 0;
     if (!vmx.preemption_timer) /* the one needs the other, SDM 3C 27.2.1.2 */
         vmx.exit &= ~EXIT_SAVE_TIMER;
@@ -270,6 +273,14 @@ bool vmx_init(uint64_t without, struct why *why)
     vmx.cr4_may_be_1 = rdmsr(MSR_VMX_CR4_FIXED1);
     keep_capabilities();
     return true;
+}
+
+bool vmx_can_load_cet(void)
+{
+    if (!(cpuid(1, 0).ecx & CPUID1_ECX_VMX))
+        return true;
+    bool precise = (rdmsr(MSR_VMX_BASIC) & BASIC_TRUE_CONTROLS) != 0;
+    return (rdmsr(precise ? MSR_VMX_TRUE_EXIT : MSR_VMX_EXIT) >> 32 & EXIT_LOAD_CET) != 0;
 }
 
 bool vmx_load_perf_global_ctrl(void)

@@ -61,6 +61,10 @@ bool vmx_init(uint64_t without, struct why *why);
  * processor cannot. */
 bool vmx_load_perf_global_ctrl(void);
 
+/* Whether VM exits can load the state of control-flow enforcement; also where there is no VT-x,
+ * which nothing then needs. */
+bool vmx_can_load_cet(void);
+
 /* Enter VMX operation on this processor, if it is not in it. False when the firmware locked VT-x
  * off or VMXON fails. */
 bool vmx_enter(struct why *why);
