@@ -17,8 +17,6 @@
 
 #define SECRET 0x5ec2e75ec2e75ec2ull
 
-extern char image_end[]; /* guest.ld */
-
 static bool is_loaders(uint64_t page)
 {
     return page >= guest_info->reserved_base &&
@@ -30,7 +28,8 @@ static uint64_t look_and_fill(void)
 {
     uint64_t end = guest_info->ram[0].base + guest_info->ram[0].size, found = 0;
 
-    for (uint64_t page = (uint64_t)image_end; page < end; page += PAGE) {
+    /* Frames are given in their order: all behind this one is as it came. */
+    for (uint64_t page = page_alloc() + PAGE; page < end; page += PAGE) {
         volatile uint64_t *word = (volatile uint64_t *)page;
         for (unsigned i = 0; i < PAGE / sizeof(*word) && !is_loaders(page); i++) {
             found += word[i] != 0;
