@@ -22,7 +22,7 @@
 #include <stdint.h>
 
 #define HANDOFF_MAGIC   0x44464f2d48464f54ull /* "TOFH-OFD", little end first */
-#define HANDOFF_VERSION 3u
+#define HANDOFF_VERSION 4u
 
 enum handoff_range_type {
     HANDOFF_FREE = 1,     /* RAM nobody uses */

@@ -297,10 +297,13 @@ static void begin_phase(struct vm *vm, enum vm_phase phase)
     vm->overwritten = 0;
 }
 
-/* The next piece; true when it was the last. */
+/* The next piece; true when it was the last. Behind what is used nothing is ever written but the
+ * first zeros. */
 static bool overwrite_piece(struct vm *vm)
 {
-    uint64_t bytes = min_u64(vm->block_size - vm->overwritten, PIECE);
+    bool first = vm->phase == VM_IS_CLEARED && !vm->started;
+    uint64_t all = first ? vm->block_size : vm->block_used;
+    uint64_t bytes = min_u64(all - vm->overwritten, PIECE);
     void *at = host_ptr(hpa_add(vm->ram_base, vm->overwritten));
 
     if (vm->phase == VM_IS_CLEARED)
@@ -308,7 +311,7 @@ static bool overwrite_piece(struct vm *vm)
     else
         host_wipe(at, bytes);
     vm->overwritten += bytes;
-    return vm->overwritten == vm->block_size;
+    return vm->overwritten == all;
 }
 
 /*
@@ -335,6 +338,7 @@ static bool allocate_ram(struct vm *vm, struct why *why)
                        "memory = %llu MiB, but the largest free run of the machine has %llu MiB",
                        (unsigned long long)vm->settings->memory >> 20,
                        (unsigned long long)frames_largest(&host_frames, PAGE_SIZE_2M) >> 20);
+    vm->block_used = sizes[count - 1];
     vm->ram = guest_ram_layout(host_ptr(vm->ram_base), vm->settings->memory);
     return true;
 }

@@ -138,6 +138,7 @@ struct vm {
     struct guest_ram ram;
     hpa_t ram_base;       /* of the block that holds all RAM, and behind it COMPOUND's nodes */
     uint64_t block_size;  /* bytes of that block: all that the node window shows */
+    uint64_t block_used;  /* of it, RAM and nodes: what is behind stays zeros */
     enum vm_phase phase;  /* the boot processor's */
     uint64_t overwritten; /* bytes of the block that this phase has done */
     struct guest_paging paging;

@@ -344,6 +344,9 @@ def check_ends(seen):
                  b"nothing remains" in seen.guest_bytes(f"remains-{n}"),
                  f"it says {seen.guest_bytes(f'remains-{n}')!r}") for n in (1, 2)),
         has(seen, "code at rip:"),
+        has(seen, "supervisor shadow stacks on"),
+        has(seen, "guards of processor 0: IBRS always on, return stack filled, one call at each exit, IBPB between VMs, "
+                  "L1D flush, VERW"),
     ]
 
 
@@ -665,7 +668,8 @@ ALL = [
     Scenario("monitor", check_monitor, monitor_vms(), guest_files("loop", "phases", "gaps"), globals="run = together\n",
              answers=MONITOR_TALK, limit=400),
     Scenario("without-ept", check_without_ept, [guest("ends")], guest_files("ends"), globals="without = ept"),
-    Scenario("ends", check_ends, ends_vms(), ends_files),
+    # With shadow stacks, and the guards that have MSRs.
+    Scenario("ends", check_ends, ends_vms(), ends_files, cpu_model="tigerlake", globals="mitigations = all"),
     Scenario("bad-images", check_bad_images,
              [(n, [("image", f"{n}.elf")]) for n in BAD_IMAGES] + [guest("ends")], bad_image_files),
     loader_scenario("qemu-without-vmx", "no VT-x", machine="qemu", settings=[guest("ends")],
