@@ -106,3 +106,14 @@ $(GUESTS)/checks.elf: $(CHECKS_OBJECTS) $(GUEST_LIB) guest-tests/guest.ld
 	@$(GUEST_LINK) $@ $(CHECKS_OBJECTS) $(GUEST_LIB)
 
 guests: $(GUESTS)/checks.elf
+
+# --- fuzz: random exits from a seed ---------------------------------------------------------------------
+
+FUZZ_GUEST_OBJECTS := $(patsubst %,$(BUILD)/%.o,$(basename $(wildcard guest-tests/fuzz/*.c guest-tests/fuzz/*.S)))
+
+$(GUESTS)/fuzz.elf: $(FUZZ_GUEST_OBJECTS) $(GUEST_LIB) guest-tests/guest.ld
+	@mkdir -p $(@D)
+	@echo "  GUEST   $@"
+	@$(GUEST_LINK) $@ $(FUZZ_GUEST_OBJECTS) $(GUEST_LIB)
+
+guests: $(GUESTS)/fuzz.elf

@@ -17,6 +17,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, str(ROOT / "scripts"))
 sys.path.insert(0, str(ROOT / "tests/boot"))
 
+import fuzz_guest  # noqa: E402
 import real_guests  # noqa: E402
 import scenarios  # noqa: E402
 from twofold import console, image, machine  # noqa: E402
@@ -107,7 +108,7 @@ def results_of(scenario):
 
 def main():
     words = sys.argv[1:]
-    there = real_guests.LONG if "--long" in words else real_guests.ALL + scenarios.ALL
+    there = real_guests.LONG + fuzz_guest.LONG if "--long" in words else real_guests.ALL + fuzz_guest.ALL + scenarios.ALL
     names = [w for w in words if w != "--long"]
     chosen = [s for s in there if not names or any(n in s.name for n in names)]
     failed = 0
