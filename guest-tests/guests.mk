@@ -124,3 +124,14 @@ $(GUESTS)/victim.elf: $(BUILD)/guest-tests/attacks/victim.o $(GUEST_LIB) guest-t
 	@$(GUEST_LINK) $@ $< $(GUEST_LIB)
 
 guests: $(GUESTS)/attacks.elf $(GUESTS)/victim.elf
+
+# --- fuzz: random exits from a seed ---------------------------------------------------------------------
+
+FUZZ_GUEST_OBJECTS := $(patsubst %,$(BUILD)/%.o,$(basename $(wildcard guest-tests/fuzz/*.c guest-tests/fuzz/*.S)))
+
+$(GUESTS)/fuzz.elf: $(FUZZ_GUEST_OBJECTS) $(GUEST_LIB) guest-tests/guest.ld
+	@mkdir -p $(@D)
+	@echo "  GUEST   $@"
+	@$(GUEST_LINK) $@ $(FUZZ_GUEST_OBJECTS) $(GUEST_LIB)
+
+guests: $(GUESTS)/fuzz.elf

@@ -19,6 +19,7 @@ sys.path.insert(0, str(ROOT / "tests/boot"))
 
 import attacks  # noqa: E402
 import faults  # noqa: E402
+import fuzz_guest  # noqa: E402
 import real_guests  # noqa: E402
 import scenarios  # noqa: E402
 from twofold import console, image, machine  # noqa: E402
@@ -111,9 +112,9 @@ def results_of(scenario):
 def main():
     words = sys.argv[1:]
     if "--long" in words:
-        there = real_guests.LONG + attacks.LONG
+        there = real_guests.LONG + attacks.LONG + fuzz_guest.LONG
     else:
-        there = real_guests.ALL + attacks.ALL + scenarios.ALL + faults.ALL
+        there = real_guests.ALL + attacks.ALL + fuzz_guest.ALL + scenarios.ALL + faults.ALL
     names = [w for w in words if w != "--long"]
     chosen = [s for s in there if not names or any(n in s.name for n in names)]
     failed = 0

@@ -225,6 +225,27 @@ static void access_memory(struct fuzz_input *in, unsigned cpu, bool write)
         mmio_read(&w.devices, cpu, at, bytes, &value);
 }
 
+/* Values that make sense: an I/O APIC's entry; a local APIC's registers by which interrupts come.
+ */
+static void program(struct fuzz_input *in, unsigned cpu)
+{
+    static const uint16_t registers[] = {0xf0,  0x320, 0x350, 0x360, 0x370, 0x380, 0x3e0, 0x300,
+                                         0x310, 0xd0,  0xe0,  0x80,  0xb0,  0x280, 0x340, 0x330};
+    unsigned choice = fuzz_below(in, 32);
+    uint64_t value = fuzz_take(in, 3);
+
+    if (choice >= ARRAY_SIZE(registers)) {
+        mmio_write(&w.devices, cpu, gpa(IOAPIC_BASE), 4, 0x10 + value % 48);
+        mmio_write(&w.devices, cpu, gpa(IOAPIC_BASE + 0x10), 4, value >> 6);
+    } else {
+        uint64_t on = registers[choice] == 0xf0 ? 0x100 : 0; /* bit 8: the APIC is enabled */
+        unsigned high =
+            registers[choice] == 0x310 || registers[choice] == 0xd0 || registers[choice] == 0xe0;
+        mmio_write(&w.devices, cpu, gpa(LAPIC_BASE + registers[choice]), 4,
+                   (value | on) << (high ? 24 : 0) & 0xffffffff);
+    }
+}
+
 static void access_msr(struct fuzz_input *in, unsigned cpu, bool write)
 {
     static const uint32_t msrs[] = {0x1b, 0x6e0};
@@ -326,6 +347,8 @@ static void step(struct fuzz_input *in)
     memset(w.notified, 0, sizeof(w.notified));
     if (op < 10) {
         access_port(in, op & 2);
+    } else if (op < 14) {
+        program(in, cpu);
     } else if (op < 18) {
         access_memory(in, cpu, op & 4);
     } else if (op < 23) {

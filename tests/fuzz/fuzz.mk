@@ -19,7 +19,7 @@ trace_FUZZED    := $(trace_SOURCES) tests/walksim/trace.c
 paging_FUZZED   := $(oracle_SOURCES)
 
 # Bytes of the longest input that is tried.
-settings_LENGTH := 4096
+settings_LENGTH := 3000
 loader_LENGTH   := 8192
 acpi_LENGTH     := 4096
 decode_LENGTH   := 16
@@ -28,7 +28,7 @@ virtio_LENGTH   := 2048
 devices_LENGTH  := 2048
 monitor_LENGTH  := 400
 trace_LENGTH    := 2048
-paging_LENGTH   := 8192
+paging_LENGTH   := 4096
 
 FUZZ_CFLAGS := -std=gnu11 -g $(WARNINGS) -I. -MMD -MP
 SANITIZED   := -O1 -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer

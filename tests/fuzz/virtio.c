@@ -291,20 +291,8 @@ static void put_descriptor(struct fuzz_input *in, unsigned queue, uint64_t table
     guest_write(table + index * 16, &d, sizeof(d));
 }
 
-static void put_descriptors(struct fuzz_input *in)
+static void add_available(unsigned queue, uint16_t head)
 {
-    unsigned queue = fuzz_below(in, VIRTIO_QUEUES_MAX), first = fuzz_below(in, 128);
-    unsigned count = 1 + fuzz_below(in, 4);
-    uint64_t table = first & 1 ? ring_of(queue) + DATA_AT : ring_of(queue) + DESC_AT;
-
-    for (unsigned i = 0; i < count; i++)
-        put_descriptor(in, queue, table, first / 2 + i);
-}
-
-static void make_available(struct fuzz_input *in)
-{
-    unsigned queue = fuzz_below(in, VIRTIO_QUEUES_MAX);
-    uint16_t head = (uint16_t)fuzz_below(in, 130);
     const struct virtio_queue *q = &w.device->queue[queue];
     uint64_t avail = ring_of(queue) + AVAIL_AT;
 
@@ -313,8 +301,72 @@ static void make_available(struct fuzz_input *in)
     guest_write(avail + 4 + w.added[queue] % q->size * 2u, &head, sizeof(head));
     w.added[queue] = (uint16_t)(w.added[queue] + 1);
     guest_write(avail + 2, &w.added[queue], sizeof(w.added[queue]));
+}
+
+static void make_available(struct fuzz_input *in)
+{
+    unsigned queue = fuzz_below(in, VIRTIO_QUEUES_MAX);
+    uint16_t head = (uint16_t)fuzz_below(in, 130);
+
+    add_available(queue, head);
     if (head & 1)
         set(R_NOTIFY, queue);
+}
+
+/*
+ * A request as a driver makes it, available and notified: head, up to three pieces of data, status
+ * byte. One byte of the input spoils it, or does not.
+ */
+static void make_request(struct fuzz_input *in)
+{
+    unsigned queue = w.kind == CONSOLE ? fuzz_below(in, 2) : 0;
+    const struct virtio_queue *q = &w.device->queue[queue];
+    unsigned shape = (unsigned)fuzz_take(in, 1), spoil = (unsigned)fuzz_take(in, 1);
+    bool disk = w.kind <= READ_ONLY_DISK, writes = shape & 1;
+    unsigned count = 0, data = 1 + (shape >> 1 & 3);
+    struct {
+        uint64_t at;
+        uint32_t len;
+        uint16_t flags, next;
+    } d[8];
+
+    if (q->size < ARRAY_SIZE(d))
+        return;
+    uint64_t at = ring_of(queue) + DATA_AT;
+    if (disk) {
+        put_request(in, at);
+        d[count++].len = 16;
+    }
+    for (unsigned i = 0; i < data; i++)
+        d[count++].len = shape & 8 ? take_length(in) % 0x1000 : 512;
+    if (disk)
+        d[count++].len = 1;
+    for (unsigned i = 0; i < count; i++) {
+        bool to_device = disk ? i == 0 || (writes && i + 1 < count) : writes;
+        d[i].at = at;
+        d[i].flags = (uint16_t)((to_device ? 0 : D_WRITE) | (i + 1 < count ? D_NEXT : 0));
+        d[i].next = (uint16_t)(i + 1);
+        at += d[i].len;
+    }
+    if (spoil < 64)
+        d[spoil % count].len = (uint32_t)fuzz_take(in, 4);
+    else if (spoil < 80)
+        d[spoil % count].at = fuzz_take(in, 8);
+    else if (spoil < 96)
+        d[spoil % count].flags = (uint16_t)fuzz_below(in, 8);
+    guest_write(ring_of(queue) + DESC_AT, d, count * sizeof(d[0]));
+    add_available(queue, 0);
+    set(R_NOTIFY, queue);
+}
+
+static void put_descriptors(struct fuzz_input *in)
+{
+    unsigned queue = fuzz_below(in, VIRTIO_QUEUES_MAX), first = fuzz_below(in, 128);
+    unsigned count = 1 + fuzz_below(in, 4);
+    uint64_t table = first & 1 ? ring_of(queue) + DATA_AT : ring_of(queue) + DESC_AT;
+
+    for (unsigned i = 0; i < count; i++)
+        put_descriptor(in, queue, table, first / 2 + i);
 }
 
 static void write_register(struct fuzz_input *in)
@@ -375,8 +427,10 @@ static void step(struct fuzz_input *in)
     uint64_t told_before = w.told_bytes;
     unsigned op = fuzz_below(in, 16);
 
-    if (op <= 3)
+    if (op <= 1)
         put_descriptors(in);
+    else if (op <= 4)
+        make_request(in);
     else if (op <= 6)
         make_available(in);
     else if (op <= 8)
