@@ -134,7 +134,7 @@ EFI_STATUS efi_main(EFI_HANDLE image_handle, EFI_SYSTEM_TABLE *system_table)
         return status;
     measure_settings(handoff);
     if (failed(status = check_settings(handoff, &settings)) ||
-        failed(status = check_machine(!self_test_needs_no_vmx(settings->self_test))) ||
+        failed(status = check_machine(settings->self_test == SELF_TEST_NONE)) ||
         failed(status = measure_modules(handoff, settings)))
         return status;
     handoff->seed = settings->kaslr ? loader_random() : 0;

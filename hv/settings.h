@@ -97,7 +97,8 @@ enum feature {
     FEATURE_COUNT
 };
 
-/* Faults that the hypervisor commits when asked, to show that they are noticed; and other tests. */
+/* Faults that the hypervisor commits when asked, to show that they are noticed; and other tests.
+ * They run instead of guests, and so on any processor. */
 enum self_test {
     SELF_TEST_NONE,
     SELF_TEST_PANIC,
@@ -108,15 +109,9 @@ enum self_test {
     SELF_TEST_STACK_OVERFLOW,
     SELF_TEST_STACK_SMASH,
     SELF_TEST_OTHER_PANICS, /* on the last processor, while the first has the console */
-    SELF_TEST_DMA,          /* no fault: a device tries to write to memory; then the run ends */
-    SELF_TEST_PROCESSORS, /* no fault: the processors work, and work together; then the run ends */
+    SELF_TEST_DMA,          /* no fault: a device tries to write to memory */
+    SELF_TEST_PROCESSORS,   /* no fault: the processors work, and work together */
 };
-
-/* These run no guest, and so on any processor. */
-static inline bool self_test_needs_no_vmx(enum self_test test)
-{
-    return test == SELF_TEST_OTHER_PANICS || test == SELF_TEST_PROCESSORS || test == SELF_TEST_DMA;
-}
 
 enum paging_mode {
     PAGING_NESTED,   /* EPT alone */

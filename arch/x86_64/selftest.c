@@ -52,7 +52,7 @@ __attribute__((noinline)) static void smash_stack(void)
         at[i] = 'x';
 }
 
-void selftest_run(enum self_test test)
+void selftest_commit(enum self_test test)
 {
     switch (test) {
     case SELF_TEST_NONE:

@@ -6,21 +6,19 @@
 
 #include "hv/settings.h"
 
-/* Commit the fault; returns for SELF_TEST_NONE only, or if the machine let it pass (then the test
- * has failed). */
-void selftest_run(enum self_test test);
+/* Commit the fault; returns if the machine let it pass (then the test has failed). */
+void selftest_commit(enum self_test test);
 
-/* selftest_processors.c: the tests that need no VT-x (hv/settings.h). The boot processor runs one
- * and says whether all was well; the others are started with what they do meanwhile. */
+/* selftest_processors.c: the boot processor runs one and says whether all was well; the others are
+ * started with what they do meanwhile. */
 bool selftest_processors(enum self_test test);
 void selftest_of_others(void);
 
-/* selftest_dma.c: whether a device that can be told to, QEMU's "edu", writes to memory. Needs no
- * VT-x. */
+/* selftest_dma.c: whether a device that can be told to, QEMU's "edu", writes to memory. */
 bool selftest_dma(void);
 
 /* selftest_protections.c: whether each access that the hypervisor's tables forbid faults on this
- * processor, where it must and as it must. Says how many, or which does not. Needs no VT-x. */
+ * processor, where it must and as it must. Says how many, or which does not. */
 bool selftest_protections(void);
 
 #endif

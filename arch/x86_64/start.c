@@ -329,6 +329,21 @@ static void print_faults(void)
                    came ? "true" : "false");
 }
 
+static bool run_self_test(enum self_test test)
+{
+    switch (test) {
+    case SELF_TEST_DMA:
+        return selftest_dma();
+    case SELF_TEST_PROCESSORS:
+    case SELF_TEST_OTHER_PANICS:
+        processors_start(&acpi, PROCESSORS_ALL, selftest_of_others);
+        return selftest_processors(test);
+    default:
+        selftest_commit(test);
+        return false; /* it should not have come back */
+    }
+}
+
 static void main_on_own_stack(void)
 {
     struct why why;
@@ -346,19 +361,14 @@ static void main_on_own_stack(void)
     if (!cet_prepare(&why))
         cannot_run("%s", why.text);
     cet_begin(); /* this function never returns */
-    if (settings.self_test == SELF_TEST_DMA)
-        end(selftest_dma() ? STATUS_OK : STATUS_FAILED);
-    if (self_test_needs_no_vmx(settings.self_test)) {
-        processors_start(&acpi, PROCESSORS_ALL, selftest_of_others);
-        end(selftest_processors(settings.self_test) ? STATUS_OK : STATUS_FAILED);
-    }
+    if (settings.self_test != SELF_TEST_NONE)
+        end(run_self_test(settings.self_test) ? STATUS_OK : STATUS_FAILED);
     switch_vmx_on();
     pmu_start(wants(FEATURE_PMU));
     watchdog_init(settings.watchdog_s);
     processors_start(&acpi, settings.processors, main_of_others);
     log_watchdog();
     print_faults();
-    selftest_run(settings.self_test);
     bool all_well = vm_run_all(&settings, &modules);
     bench_print_table();
     end(all_well ? STATUS_OK : STATUS_FAILED);

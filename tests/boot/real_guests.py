@@ -129,7 +129,7 @@ def neighbours():
 
 def check_neighbours(seen):
     resets = [r for r in seen.records("vm") if r["name"] == "phoenix"]
-    return [*check_one(seen, "steady", QUICK),
+    return [*check_one(seen, "steady", QUICK), *check_states(seen, "steady", "compound"),
             ends_as(seen, "victim", "ended"),
             expect("the one with a triple fault starts again and ends well",
                    [(r["end"], r["status"]) for r in resets] == [("reset", 0), ("exit", 1)], f"{resets}"),
@@ -262,9 +262,7 @@ END_VICTIM = [(b"Linux version", b"\x01c"), (b"twofold> ", b"end victim\r"), (b"
 
 ALL = [
     linux("linux-nested", "nested", checks=CHECKS),
-    linux("linux-compound", "compound", cpus=2, processors=2),
     linux("linux-shadow", "shadow"),
-    linux("linux-stress", "compound", keys=[("stress", "200"), ("ept_page", "2m")], forced=True),
     Scenario("linux-neighbours", check_neighbours, neighbours,
              lambda folder: [*linux_files(folder), GUESTS / "loop.elf", GUESTS / "reset.elf"], processors=2,
              globals=f"run = together\n{NOT_HASHED}", limit=600, answers=END_VICTIM),

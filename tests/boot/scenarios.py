@@ -485,10 +485,10 @@ def check_fall_backs(seen):
 
 # Faults of the hypervisor's own: what the panic must say, and a function of its back trace.
 SELF_TESTS = {
-    "panic": ("PANIC: self test", "selftest_run+"),
-    "null": ("#PF page fault), error code 0x2", "selftest_run+"),
-    "write_text": ("#PF page fault), error code 0x3", "selftest_run+"),
-    "write_rodata": ("#PF page fault), error code 0x3", "selftest_run+"),
+    "panic": ("PANIC: self test", "selftest_commit+"),
+    "null": ("#PF page fault), error code 0x2", "selftest_commit+"),
+    "write_text": ("#PF page fault), error code 0x3", "selftest_commit+"),
+    "write_rodata": ("#PF page fault), error code 0x3", "selftest_commit+"),
     "execute_data": ("#PF page fault), error code 0x11", "main_on_own_stack+"),
     "stack_overflow": ("#DF double fault)", "overflow_stack+"),
     "stack_smash": ("PANIC: stack smashed", "smash_stack+"),
@@ -653,7 +653,7 @@ ALL = [
     older("sandy-bridge", cpu_model="corei7_sandy_bridge_2600k"),
     Scenario("all-fall-backs", check_fall_backs, older_vms(), older_files, limit=300,
              globals=f"without = {FALL_BACKS}\nmitigations = all"),
-    *(Scenario(f"self-test-{n.replace('_', '-')}", check_self_test(n), [guest("ends")], guest_files("ends"),
+    *(Scenario(f"self-test-{n.replace('_', '-')}", check_self_test(n), [guest("ends")], guest_files("ends"), machine="qemu",
                globals=f"self_test = {n}\nkaslr = {'off' if n in NOT_MOVED else 'on'}", limit=60) for n in SELF_TESTS),
     # QEMU's own emulation has xAPIC and no TSC deadline, and ACPI; Bochs has both, and no ACPI tables.
     processors("qemu", "qemu", 4, 0, "poweroff", "4 in the machine, 4 used", "apic: xAPIC", "acpi: soft-off yes"),
@@ -680,7 +680,7 @@ ALL = [
                  hypervisor=damaged_hypervisor(lambda b: b[:4096])),
     bochs_loader("hypervisor-no-elf", "is not an ELF64 file",
                  hypervisor=damaged_hypervisor(lambda b: b"\0" * len(b))),
-    Scenario("no-settings", loader_says("twofold.ini is missing"), None, guest_files("ends"), limit=60),
-    *(loader_scenario(f"ini-{name}", phrase, settings=text, files=guest_files("ends"))
+    Scenario("no-settings", loader_says("twofold.ini is missing"), None, guest_files("ends"), machine="qemu", limit=60),
+    *(loader_scenario(f"ini-{name}", phrase, machine="qemu", settings=text, files=guest_files("ends"))
       for name, (text, phrase) in INI_MISTAKES.items()),
 ]
