@@ -573,7 +573,7 @@ def monitor_vms():
     keys = [("memory", "16M"), ("ept_page", "4k")]
     return [("plain", [("image", "loop.elf"), ("paging", "nested"), *keys]),
             ("other", [("image", "loop.elf"), ("paging", "compound"), *keys]),
-            ("work", [("image", "phases.elf"), ("args", "bursts=160"), ("memory", "128M"), ("ept_page", "4k"), ("trace", "0")]),
+            ("work", [("image", "phases.elf"), ("args", "bursts=80"), ("memory", "128M"), ("ept_page", "4k"), ("trace", "0")]),
             ("gaps", [("image", "gaps.elf"), *keys])]
 
 
