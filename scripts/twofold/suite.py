@@ -93,15 +93,16 @@ class Result:
         return found
 
 
-def boot(chosen, vms, folder, log, limit, progress, cpu_model=None, on_text=lambda line: None, files=None):
+def boot(chosen, vms, folder, log, limit, progress, cpu_model=None, on_text=lambda line: None, files=None,
+         extra=""):
     """Boot the machine `chosen` with `vms` (as for image.ini) and collect what they leave.
 
     `log` (a file) takes all that the console had; `on_text` each line of text that is Twofold's. `limit`: seconds.
-    `files`: what the VMs need; by default their images, which are bundled guests.
+    `files`: what the VMs need; by default their images, which are bundled guests. `extra`: more lines of [twofold].
     """
     if files is None:
         files = [image.GUESTS / name for name in sorted({dict(keys)["image"] for _, keys in vms})]
-    disk = image.make(folder, image.ini(machine.at_end_setting(chosen), vms), files)
+    disk = image.make(folder, image.ini(machine.at_end_setting(chosen), vms, extra), files)
     run = machine.Run(chosen, disk, folder, FIRMWARE_SECONDS + limit, cpu_model)
     result = Result()
     begun = False
