@@ -169,19 +169,14 @@ static void follow_levels(struct arch_vcpu *arch, const struct lapic *lapic)
     }
 }
 
-static void set_status(uint8_t requested, uint8_t in_service)
+static void follow_requests(struct arch_vcpu *arch, struct lapic *lapic)
 {
-    vmwrite(VMCS_GUEST_INTERRUPT_STATUS,
-            requested | (unsigned)in_service << INTERRUPT_STATUS_SVI_SHIFT);
-}
-
-static void follow_requests(struct vcpu *vcpu, struct lapic *lapic)
-{
-    if (!lapic_take_change(lapic) && !vcpu->arch->apic_held)
+    if (!lapic_take_change(lapic))
         return;
-    vcpu->arch->apic_held = false;
-    set_status(lapic_requested(lapic), lapic_in_service(lapic));
-    follow_levels(vcpu->arch, lapic);
+    vmwrite(VMCS_GUEST_INTERRUPT_STATUS,
+            lapic_requested(lapic) | (unsigned)lapic_in_service(lapic)
+                                         << INTERRUPT_STATUS_SVI_SHIFT);
+    follow_levels(arch, lapic);
 }
 
 static void follow_priority(struct arch_vcpu *arch, const struct lapic *lapic)
@@ -201,17 +196,9 @@ void apic_virtual_follow_now(struct vcpu *vcpu)
     lapic_settle(lapic);
     follow_state(vcpu, lapic);
     if (apic_virtual_delivers(vcpu))
-        follow_requests(vcpu, lapic);
+        follow_requests(vcpu->arch, lapic);
     else
         follow_priority(vcpu->arch, lapic);
-}
-
-void apic_virtual_hold(struct vcpu *vcpu)
-{
-    if (!apic_virtual_delivers(vcpu))
-        return;
-    vcpu->arch->apic_held = true;
-    set_status(0, lapic_in_service(lapic_of(vcpu)));
 }
 
 /* --- exits ------------------------------------------------------------------------------------ */

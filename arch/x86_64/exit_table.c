@@ -308,7 +308,6 @@ static void begin_step(struct vcpu *vcpu, gpa_t at, gva_t address)
         return;
     step->active = true;
     vcpu->vm->steps++;
-    apic_virtual_hold(vcpu);
     if (!vmx.monitor_trap_flag || !trap_flag_works) {
         uint64_t rflags = vmread(VMCS_GUEST_RFLAGS);
         step->trap_flag = (rflags & RFLAGS_TF) != 0;

@@ -82,7 +82,6 @@ struct arch_vcpu {
     uint32_t proc;          /* controls, as the VMCS has them */
     uint32_t exceptions;    /* exception bitmap, likewise */
     uint32_t apic_controls; /* of the secondary ones, for its local APIC's state */
-    bool apic_held;         /* requests are kept from the guest */
     uint8_t tpr_threshold;  /* as the VMCS has it, */
     uint64_t eoi_exits[EOI_EXIT_BITMAPS]; /* and so these */
     bool watches;                         /* the guest's invalidations exit */
@@ -211,8 +210,6 @@ static inline bool apic_virtual_delivers(const struct vcpu *vcpu)
 {
     return (vcpu->arch->apic_controls & PROC2_VIRTUAL_INTERRUPTS) != 0;
 }
-/* The guest is not to get interrupts until the next apic_virtual_follow. */
-void apic_virtual_hold(struct vcpu *vcpu);
 /* The VM does with the APIC-access page what no APIC driver does: its accesses are emulated from
  * now on. */
 void apic_access_refuse(struct vm *vm);

@@ -220,9 +220,7 @@ enum vmcs_segment { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS, SEG_LDTR, SE
 #define EPT_VIOLATION_FINAL        (1u << 8) /* with LINEAR_VALID: the access itself, not a table's */
 #define EPT_VIOLATION_NMI_UNBLOCK  (1u << 12)
 
-/* Guest interrupt status, SDM 3C 25.4.2: RVI 7:0, SVI 15:8 */
-#define INTERRUPT_STATUS_RVI       0xffu
-#define INTERRUPT_STATUS_SVI_SHIFT 8
+#define INTERRUPT_STATUS_SVI_SHIFT 8 /* RVI 7:0, SVI 15:8, SDM 3C 25.4.2 */
 
 /* Exit qualification of an APIC access, table 28-6 */
 #define APIC_ACCESS_OFFSET  0xfffu

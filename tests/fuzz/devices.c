@@ -25,6 +25,7 @@
 
 static struct world {
     struct vm_devices devices;
+    struct lapic_page lapic_pages[CPUS];
     uint8_t *ram;
     struct guest_ram guest;
     uint64_t tsc, random;
@@ -101,6 +102,7 @@ static void create(void)
                  &(struct devices_config){.name = "vm",
                                           .output = output,
                                           .cpus = CPUS,
+                                          .lapic_pages = w.lapic_pages,
                                           .tsc_hz = TSC_HZ,
                                           .apic_ratio = 2,
                                           .physical_bits = 40,
