@@ -57,7 +57,7 @@ def victim_checksum(seed, pages, passes):
     return checksum
 
 
-def attacker(name, way, args="", *keys):
+def attacker(name, way, args, *keys):
     return name, [("image", "attacks.elf"), ("args", args), ("memory", "16M"), ("disk", "loop.elf"), ("trace", "0"),
                   ("time_limit", "900s"), *WAYS[way], *keys]
 
@@ -68,23 +68,24 @@ def victim(name, way, ms, seed, pages=64):
 
 
 def end_vms():
-    """A VM for each attack that ends its own."""
+    """A VM for each attack that ends its own. Those that go on for ever have less time: they take all of it."""
     return [(f"end-{how}", [("image", "attacks.elf"), ("args", f"end={how}"), ("memory", "8M"), ("trace", "0"),
-                            ("time_limit", "300ms"), *WAYS["compound" if how != "cr3-no-ram" else "nested"]])
-            for how in ENDS]
+                            ("time_limit", "2s" if end == "timeout" else "60s"),
+                            *WAYS["nested" if how == "cr3-no-ram" else "compound"]])
+            for how, (end, _) in ENDS.items()]
 
 
 def text_of(seen, vm):
     return seen.guest_bytes(vm).decode("utf-8", "replace")
 
 
-def check_attacker(seen, vm, cases=None, skipped=()):
+def check_attacker(seen, vm, cases, skipped):
     """It ended by itself, and each case passed: what was tried gave what a real machine gives."""
     text = text_of(seen, vm)
     tried = dict(re.findall(r"^attack (\S+) (ok tries=\d+|skipped)", text, re.M))
     failed = [line for line in text.splitlines() if "FAIL" in line]
     results = [ends_as(seen, vm, "exit", 1)]
-    for name in cases or CASES:
+    for name in cases:
         wanted = "skipped" if name in skipped else "ok"
         results.append(expect(f"{vm}: {name} ({wanted})", tried.get(name, "").startswith(wanted),
                               "; ".join(failed) or tried.get(name, "it has no result")))
@@ -108,16 +109,20 @@ def outlasts(seen, vm, others):
     return expect(f"{vm} is there to the end", not late, f"these end after it: {late}")
 
 
-def attacks(name, ways, victims, more="", cpus=1, processors=1, with_ends=False, limit=600, cases=None):
-    """A boot of attackers in `ways` of paging with `victims` (name: (way, ms)) beside them."""
-    attackers = [attacker(f"attack-{way}", way, more, ("cpus", cpus)) for way in ways]
+def attacks(name, ways, victims, more="seed=1", cpus=1, processors=1, with_ends=False, limit=600, first=None):
+    """A boot of attackers in `ways` of paging, with `victims` (way: for how many ms) beside them.
+
+    `first`: the case that those begin with which are not the first: what does not depend on the way of paging comes before.
+    """
+    attackers = [attacker(f"attack-{way}", way, f"{more} from={first}" if first and n else more, ("cpus", cpus))
+                 for n, way in enumerate(ways)]
     beside = [victim(f"victim-{way}", way, ms, seed) for seed, (way, ms) in enumerate(victims.items(), 1)]
     skipped = RACES if cpus == 1 else ()
 
     def check(seen):
         results = []
-        for vm, _ in attackers:
-            results += check_attacker(seen, vm, cases, skipped)
+        for n, (vm, _) in enumerate(attackers):
+            results += check_attacker(seen, vm, CASES[CASES.index(first):] if first and n else CASES, skipped)
         for seed, way in enumerate(victims, 1):
             results += check_victim(seen, f"victim-{way}", seed)
             results.append(outlasts(seen, f"victim-{way}", [vm for vm, _ in attackers]))
@@ -130,8 +135,33 @@ def attacks(name, ways, victims, more="", cpus=1, processors=1, with_ends=False,
                     processors=processors, limit=limit)
 
 
+def races(name, ways, victims, more="seed=1", processors=3, limit=600):
+    """The cases of several processors, each attacker on as many of its own."""
+    attackers = [attacker(f"race-{way}", way, f"{more} from={RACES[0]}", ("cpus", 3)) for way in ways]
+    beside = [victim(f"victim-{way}", way, ms, seed) for seed, (way, ms) in enumerate(victims.items(), 1)]
+
+    def check(seen):
+        results = [ended(seen, 0)]
+        for vm, _ in attackers:
+            results += check_attacker(seen, vm, RACES, ())
+        for seed, way in enumerate(victims, 1):
+            results += check_victim(seen, f"victim-{way}", seed)
+        return results
+
+    return Scenario(name, check, [*beside, *attackers],
+                    lambda folder: [GUESTS / f"{n}.elf" for n in ("attacks", "victim", "loop")], globals="run = together",
+                    processors=processors, limit=limit)
+
+
 ALL = [
-    attacks("attacks", ["nested", "shadow", "compound", "static"], {"compound": 30000}, with_ends=True, limit=400),
+    attacks("attacks", ["nested", "shadow", "compound", "static"], {"compound": 30000}, with_ends=True, first="windows",
+            limit=240),
+    races("attacks-races", ["compound"], {"shadow": 2000}, limit=240),
 ]
 
-LONG = []
+LONG = [
+    *(attacks(f"attacks-{seed}", list(WAYS), {"nested": 200000, "shadow": 200000, "compound": 200000},
+              f"seed={seed} rounds=4", processors=2, limit=3600) for seed in (2, 3, 4)),
+    *(races(f"attacks-races-{seed}", ["nested", "shadow", "compound", "static", "stress", "little"], {"compound": 60000},
+            f"seed={seed} rounds=3", limit=3600) for seed in (2, 3)),
+]
