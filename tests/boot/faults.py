@@ -129,6 +129,17 @@ ALL = [scenario("faults", check_all_in_one,
                 ["ends", "touch", "exits"], processors=5, limit=400)]
 
 
+def check_early(seen):
+    """A table of the hypervisor's own, before any console is open."""
+    return [ended(seen, 2), has(seen, "PANIC: no memory for the hypervisor's page tables"),
+            expect("the machine ends", not seen.timed_out, "it does not")]
+
+
+# QEMU boots in a moment; without guests it needs no VT-x.
+ALL.append(scenario("faults-early", check_early, "[twofold]\nat_end = qemu\nself_test = processors\nfail = alloc:3\n"
+                    "[ends]\nimage = ends.elf\n", ["ends"], machine="qemu", limit=100))
+
+
 # --- the long run ------------------------------------------------------------------------------------------------
 
 # Each of these alone: what the start asks for once only.
