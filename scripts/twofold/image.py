@@ -11,12 +11,12 @@ GUESTS = ROOT / "build/guests"
 
 
 def ini(at_end, vms, extra=""):
-    """The text of a settings file. `vms`: (name, [(key, value), ...]) in their order."""
+    """The text of a settings file. `vms`: (name, [(key, value), ...]) in their order; what is "" is left out."""
     lines = ["[twofold]", f"at_end = {at_end}"]
     if extra:
         lines.append(extra)
     for name, keys in vms:
-        lines += ["", f"[{name}]"] + [f"{key} = {value}" for key, value in keys]
+        lines += ["", f"[{name}]"] + [f"{key} = {value}" for key, value in keys if value != ""]
     return "\n".join(lines) + "\n"
 
 

@@ -109,7 +109,7 @@ def check_all_in_one(seen):
                has(seen, "the one with APIC id 1 does not start; left out"),
                has(seen, "the one with APIC id 2 is left out: it has stopped while clocks were compared"),
                has(seen, "the one with APIC id 3 is left out: it differs from the boot processor"),
-               has(seen, "SMEP off"), has(seen, "VPID no")]
+               has(seen, "SMEP off"), has(seen, "EPT pages up to 2m, VPID no")]
     results += check_capabilities(seen)
     for name, _, _ in CREATIONS:
         results += check_series(seen, name)
@@ -125,8 +125,19 @@ def check_all_in_one(seen):
 
 ALL = [scenario("faults", check_all_in_one,
                 lambda: ini(f"watchdog = {WATCHDOG_SECONDS}s\nfail = cpu-hangs:1 cpu-stops:2 cpu-differs:3 cpu:5 capability:each "
-                            "capability:VPID capability:SMEP", all_in_one()),
+                            "capability:VPID capability:SMEP capability:1-GiB-EPT-pages", all_in_one()),
                 ["ends", "touch", "exits"], processors=5, limit=400)]
+
+
+def check_early(seen):
+    """A table of the hypervisor's own, before any console is open."""
+    return [ended(seen, 2), has(seen, "PANIC: no memory for the hypervisor's page tables"),
+            expect("the machine ends", not seen.timed_out, "it does not")]
+
+
+# QEMU boots in a moment; without guests it needs no VT-x.
+ALL.append(scenario("faults-early", check_early, "[twofold]\nat_end = qemu\nself_test = processors\nfail = alloc:3\n"
+                    "[ends]\nimage = ends.elf\n", ["ends"], machine="qemu", limit=100))
 
 
 # --- the long run ------------------------------------------------------------------------------------------------
