@@ -9,6 +9,7 @@
 #define DESCRIPTOR_USER_CODE64 0x00affb000000ffffull
 #define DESCRIPTOR_TSS         0x0000890000000000ull
 #define GATE_IST1              (1ull << 32)
+#define CR4_TSD                (1ull << 2) /* RDTSC faults at CPL 3 */
 #define VECTORS                32u
 #define STACK_BYTES            16384u
 
@@ -97,6 +98,10 @@ static void load_segments(void)
 void world_init(void)
 {
     struct table_register idtr;
+    uint64_t cr4;
+
+    __asm__ volatile("mov %%cr4, %0" : "=r"(cr4));
+    __asm__ volatile("mov %0, %%cr4" : : "r"(cr4 | CR4_TSD));
 
     load_segments();
     __asm__ volatile("sidt %0" : "=m"(idtr));

@@ -9,7 +9,7 @@
  *     that makes the access, or its next event becomes earlier, it was notified
  *   - an interrupt that is pending is the one that is taken, has a vector, and is told by
  *     interrupts_any
- *   - a reset makes two VMs equal that were not
+ *   - after a reset the registers read as those of a VM that has just been made
  */
 #include <string.h>
 
@@ -17,11 +17,12 @@
 #include "hv/dev/pio.h"
 #include "tests/fuzz/fuzz.h"
 
-#define CPUS      3u
-#define TSC_HZ    2000000000ull
-#define RAM       KIB(64)
-#define STEPS_MAX 3000u
-#define COPIES    8u
+#define CPUS          3u
+#define TSC_HZ        2000000000ull
+#define RAM           KIB(64)
+#define STEPS_MAX     3000u
+#define COPIES        8u
+#define TIME_AT_START 1000u
 
 static struct world {
     struct vm_devices devices;
@@ -84,12 +85,12 @@ static void output(const char *text, size_t len)
 
 static const struct devices_host host = {NULL, now, notify, written, random_bits};
 
-static void create(void)
+static void create(uint64_t time)
 {
     static const struct block_pages pages = {alloc_page, free_page, NULL};
     static const uint8_t image[8192] = {1};
 
-    w.tsc = 1000;
+    w.tsc = time;
     w.random = 1;
     w.pages = 0;
     if (!w.ram)
@@ -372,13 +373,84 @@ static void step(struct fuzz_input *in)
     check_pending();
 }
 
+/* --- resets ----------------------------------------------------------------------------------- */
+
+#define READ_MAX 1024u
+
+struct reading {
+    uint64_t value[READ_MAX];
+    const char *what[READ_MAX];
+    unsigned at[READ_MAX], count;
+};
+
+static void keep(struct reading *r, const char *what, unsigned at, uint64_t value)
+{
+    MUST(r->count < READ_MAX, "the room for registers");
+    r->what[r->count] = what;
+    r->at[r->count] = at;
+    r->value[r->count++] = value;
+}
+
+/* Registers that time and what outlives a reset have no part in. */
+static void read_all(struct reading *r)
+{
+    static const uint16_t ports[] = {0x21,  0xa1,  0x4d0, 0x4d1, 0x92,  0xcf9, 0x3f9,
+                                     0x3fb, 0x3fc, 0x600, 0x602, 0x604, 0xcf8};
+    struct virtio *v;
+
+    r->count = 0;
+    for (unsigned cpu = 0; cpu < CPUS; cpu++) {
+        uint64_t base = 0, value;
+        interrupts_read_msr(&w.devices.interrupts, cpu, 0x1b, &base);
+        keep(r, "IA32_APIC_BASE", cpu, base);
+        for (unsigned at = 0; at < 0x400; at += 16) {
+            value = 0;
+            mmio_read(&w.devices, cpu, gpa(LAPIC_BASE + at), 4, &value);
+            keep(r, "local APIC", at, value);
+        }
+        keep(r, "pending", cpu, (uint64_t)interrupts_pending(&w.devices.interrupts, cpu));
+        keep(r, "next event", cpu, interrupts_next_event(&w.devices.interrupts, cpu));
+    }
+    for (unsigned index = 0; index < 0x40; index++) {
+        uint64_t value = 0;
+        mmio_write(&w.devices, 0, gpa(IOAPIC_BASE), 4, index);
+        mmio_read(&w.devices, 0, gpa(IOAPIC_BASE + 0x10), 4, &value);
+        keep(r, "I/O APIC", index, value);
+    }
+    for (unsigned i = 0; i < ARRAY_SIZE(ports); i++)
+        keep(r, "port", ports[i], pio_read(&w.devices, ports[i], 1));
+    for (unsigned i = 0; (v = devices_virtio(&w.devices, i)) != NULL; i++) {
+        for (unsigned at = 0; at < 0x120; at += 4)
+            keep(r, "virtio", i << 12 | at, virtio_read(v, at, 4));
+    }
+}
+
+static void check_reset(void)
+{
+    static struct reading old, fresh;
+    uint64_t time = w.tsc;
+
+    devices_reset(&w.devices);
+    read_all(&old);
+    devices_destroy(&w.devices);
+    MUST(w.pages == 0, "%u pages are left", w.pages);
+    create(time);
+    read_all(&fresh);
+    MUST(old.count == fresh.count, "the number of registers");
+    for (unsigned i = 0; i < old.count; i++)
+        MUST(old.value[i] == fresh.value[i], "%s 0x%x after a reset: 0x%llx, of a new VM: 0x%llx",
+             old.what[i], old.at[i], (unsigned long long)old.value[i],
+             (unsigned long long)fresh.value[i]);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct fuzz_input in = {data, size};
 
-    create();
+    create(TIME_AT_START);
     for (unsigned n = 0; n < STEPS_MAX && in.left > 0; n++)
         step(&in);
+    check_reset();
     devices_destroy(&w.devices);
     MUST(w.pages == 0, "%u pages are left", w.pages);
     return 0;
