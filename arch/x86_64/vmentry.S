@@ -124,10 +124,10 @@
 
         /* With the guest's registers, and ZF clear if it is wanted: loads leave it alone, and VM entry takes
          * RFLAGS from the VMCS. VERW overwrites the buffers in its form with a memory operand only. */
-        .macro  guard_buffers
-        jz      1f
+        .macro  guard_buffers           /* a label of its own: define_vmx_run jumps over this */
+        jz      8f
         verw    guard_selector(%rip)
-1:
+8:
         .endm
 
         .section .rodata
