@@ -13,6 +13,7 @@
 
 #define BITS_TABLE (PTE_P | PTE_W)
 #define BITS_AD    (PTE_A | PTE_D)
+#define BITS_FREE  9 /* and two more: for software */
 #define PATTERN    0xa77ac4a77ac4a77aull
 #define CANARY     0x0c0ffee0c0ffee00ull
 #define ALL_ONES   (~0ull)
@@ -264,27 +265,57 @@ uint64_t attack_windows(void)
 
 static uint64_t graph[GRAPH_TABLES];
 
-/* The address of the word that `at` leads to, all entries being present tables; `at` lies in the
- * graph's slot. */
+/* The address of the word that `at`, in the graph's slot, leads to; 0: an entry is not present. */
 static uint64_t software_walk(uint64_t at)
 {
     uint64_t table = graph[0];
 
     for (unsigned level = 3; level >= 1; level--) {
         uint64_t entry = ((volatile uint64_t *)table)[at >> (12 + 9 * (level - 1)) & (ENTRIES - 1)];
+        if (!(entry & PTE_P))
+            return 0;
         table = entry & PTE_ADDRESS;
     }
     return table | (at & (PAGE - 1));
 }
 
+/* To one of the tables, with any of the bits that nobody uses; now and then not present. */
 static uint64_t any_link(uint64_t *random, unsigned tables)
 {
-    return graph[random_below(random, tables)] | BITS_TABLE;
+    uint64_t present = random_below(random, 8) ? BITS_TABLE : 0;
+
+    return graph[random_below(random, tables)] | present | random_below(random, 8) << BITS_FREE;
 }
 
 static uint64_t any_graph_address(uint64_t *random)
 {
     return slot_base(SLOT_GRAPH) | (random_next(random) & 0x7fffffffffull & ~7ull);
+}
+
+static void store_link(uint64_t step, uint64_t at, uint64_t link)
+{
+    uint64_t word = software_walk(at);
+
+    *word_at(at) = link;
+    CHECK_EQ(*word_at(word) & ~BITS_AD, link, "step %u: a store by 0x%x", step, at);
+    write_cr3(root);
+}
+
+static void read_link(uint64_t step, uint64_t at)
+{
+    uint64_t word = software_walk(at), value;
+    bool read = read_at(at, &value);
+
+    if (!word) {
+        if (read)
+            fail("step %u: 0x%x can be read by an entry that is not present\n", step, at);
+        CHECK_EQ(caught.vector, VECTOR_PF, "step %u: a read of 0x%x", step, at);
+        CHECK_EQ(caught.error_code, 0, "step %u: a read of 0x%x, error code", step, at);
+        return;
+    }
+    if (!read)
+        fail("step %u: a read of 0x%x gave exception %u\n", step, at, caught.vector);
+    CHECK_EQ(value & ~BITS_AD, *word_at(word) & ~BITS_AD, "step %u: a read of 0x%x", step, at);
 }
 
 /*
@@ -306,16 +337,10 @@ static uint64_t attack_graph(uint64_t salt, unsigned tables)
     write_cr3(root);
     for (uint64_t i = 0; i < steps; i++) {
         uint64_t at = any_graph_address(&random);
-        uint64_t word = software_walk(at);
-        if (random_below(&random, 3) == 0) {
-            uint64_t link = any_link(&random, tables);
-            *word_at(at) = link;
-            CHECK_EQ(*word_at(word) & ~BITS_AD, link, "step %u: a store by 0x%x", i, at);
-            write_cr3(root);
-        } else {
-            CHECK_EQ(*word_at(at) & ~BITS_AD, *word_at(word) & ~BITS_AD, "step %u: a read of 0x%x",
-                     i, at);
-        }
+        if (random_below(&random, 3) == 0 && software_walk(at))
+            store_link(i, at, any_link(&random, tables));
+        else
+            read_link(i, at);
     }
     return steps;
 }

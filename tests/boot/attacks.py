@@ -38,8 +38,11 @@ WAYS = {
     "compound": [("paging", "compound")],
     "static": [("paging", "compound"), ("policy", "static")],
     "stress": [("paging", "compound"), ("stress", "20")],
-    "little": [("paging", "compound"), ("shadow_memory", "64K")],
+    "little": [("paging", "compound"), ("policy", "static"), ("shadow_memory", "64K")],
 }
+
+# In ways that do not run everything: what they are for.
+SMALL = {"stress": "storm", "little": "pool"}
 
 # victim.c's numbers, computed here on their own.
 VICTIM_MARK = 0x51C7 << 48
@@ -117,20 +120,26 @@ def attacks(name, ways, victims, more="seed=1", cpus=1, processors=1, with_ends=
     attackers = [attacker(f"attack-{way}", way, f"{more} from={first}" if first and n else more, ("cpus", cpus))
                  for n, way in enumerate(ways)]
     beside = [victim(f"victim-{way}", way, ms, seed) for seed, (way, ms) in enumerate(victims.items(), 1)]
+    small = [attacker(f"attack-{way}", way, f"{more} only={case}") for way, case in SMALL.items() if way not in ways]
     skipped = RACES if cpus == 1 else ()
 
     def check(seen):
         results = []
         for n, (vm, _) in enumerate(attackers):
             results += check_attacker(seen, vm, CASES[CASES.index(first):] if first and n else CASES, skipped)
+        for vm, _ in small:
+            results += check_attacker(seen, vm, [SMALL[vm.removeprefix("attack-")]], ())
+        stats = {r["vm"]: r for r in seen.records("stats")}
+        results.append(expect("attack-little: nodes run out", stats.get("attack-little", {}).get("evictions", 0) > 0,
+                              f"{stats.get('attack-little')}"))
         for seed, way in enumerate(victims, 1):
             results += check_victim(seen, f"victim-{way}", seed)
-            results.append(outlasts(seen, f"victim-{way}", [vm for vm, _ in attackers]))
+            results.append(outlasts(seen, f"victim-{way}", [vm for vm, _ in attackers + small]))
         for how, (end, phrase) in ENDS.items() if with_ends else ():
             results.append(ends_as(seen, f"end-{how}", end, phrase=phrase))
         return results + [ended(seen, 1 if with_ends else 0)]
 
-    return Scenario(name, check, [*beside, *attackers, *(end_vms() if with_ends else [])],
+    return Scenario(name, check, [*beside, *attackers, *small, *(end_vms() if with_ends else [])],
                     lambda folder: [GUESTS / f"{n}.elf" for n in ("attacks", "victim", "loop")], globals="run = together",
                     processors=processors, limit=limit)
 
