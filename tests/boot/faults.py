@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Boots of the build that injects faults (hv/faults.h, docs/robustness.md).
 
-ALL is part of the booted tests: one boot in which processors stop while they start, each capability in turn is found missing, each allocation of making a VM fails once, and at last a processor hangs. Called as a program, for `make faults`,
-each allocation of the hypervisor's own start fails, in a boot of its own, and each of whole runs of some guests.
+ALL is part of the booted tests: one boot in which processors stop while they start, each capability in turn is found
+missing, each allocation of making a VM fails once, and at last a processor hangs. Called as a program, for `make faults`, each
+allocation of the hypervisor's own start fails, in a boot of its own, and each of whole runs of some guests.
 """
 
 import concurrent.futures
