@@ -513,9 +513,12 @@ static void step_directory(void)
     write_cr3(read_cr3());
     access_page(at);
     digest(*entry);
+    digest(word_at(table)[index]);
     store_entry(entry, before);
     write_cr3(read_cr3());
     access_page(at);
+    digest(*entry);
+    digest(word_at(table)[index]);
 }
 
 static void invalidate(uint64_t kind)
