@@ -249,6 +249,8 @@ void step_emulated(bool user)
     code[at++] = (uint8_t)((forms[form].reg == ANY_REG ? below(8) : forms[form].reg) << 3 | 3);
     for (unsigned i = 0; i < 8; i++)
         code[at++] = (uint8_t)below(256);
+    digest(word_at(code_frame)[0]);
+    digest(word_at(code_frame)[1]);
     run_bare(user, &r, 1);
     digest(outcome.rip);
     digest(outcome.error_code);
@@ -264,6 +266,8 @@ void step_code(bool user)
 
     any_bytes();
     any_registers(&r);
+    digest(word_at(code_frame)[0]); /* printed by show=N, they tell what was run */
+    digest(word_at(code_frame)[1]);
     run_bare(user, &r, LIMIT);
     digest(outcome.vector == NO_TRAP ? 0 : outcome.rip);
     digest(outcome.error_code);

@@ -454,12 +454,16 @@ static void store_entry(volatile uint64_t *entry, uint64_t value)
     }
 }
 
-/* A leaf entry: data frames, memory without RAM, bits of all kinds, a reserved one now and then. */
+/*
+ * A leaf entry: data frames, memory without RAM, bits of all kinds, a reserved one now and then. A
+ * is set: a processor may set it for an access that then faults, and so does Twofold in some ways
+ * of paging.
+ */
 static uint64_t any_entry(void)
 {
     uint64_t bits = random_next(&chance), entry = bits & 0x1ff; /* P to G */
 
-    entry |= below(4) ? PTE_P : 0;
+    entry |= PTE_A | (below(4) ? PTE_P : 0);
     entry |= below(16) ? frame[below(FRAMES)] : NO_RAM;
     entry |= bits & PTE_NX;
     if (below(24) == 0)
@@ -507,15 +511,18 @@ static void step_directory(void)
     store_entry(word_at(table) + index, any_entry()); /* random code may have left anything there */
 
     store_entry(entry, kind == 0   ? 0
-                       : kind == 1 ? large | PTE_P | PTE_W | PTE_PS
+                       : kind == 1 ? large | PTE_P | PTE_W | PTE_A | PTE_PS
                        : kind == 2 ? before & ~PTE_W
                                    : before | PTE_NX);
     write_cr3(read_cr3());
     access_page(at);
     digest(*entry);
+    digest(word_at(table)[index]);
     store_entry(entry, before);
     write_cr3(read_cr3());
     access_page(at);
+    digest(*entry);
+    digest(word_at(table)[index]);
 }
 
 static void invalidate(uint64_t kind)

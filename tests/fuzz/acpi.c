@@ -143,6 +143,14 @@ static void check_limits(const struct acpi_info *info)
         MUST(memcmp(info, &nothing, sizeof(nothing)) == 0, "without a root there is nothing");
     MUST(info->io_apic_count <= ACPI_IO_APICS_MAX, "%u I/O APICs", info->io_apic_count);
     MUST(!info->has_reset || (info->has_fadt && info->reset.address != 0), "the reset register");
+    MUST(info->has_dmar || (info->dma_unit_count == 0 && info->reserved_count == 0), "DMAR");
+    for (uint32_t i = 0; i < info->dma_unit_count && i < ACPI_DMA_UNITS_MAX; i++)
+        MUST(info->dma_unit[i].registers && info->dma_unit[i].registers % 4096 == 0, "unit %u", i);
+    for (uint32_t i = 0; i < info->reserved_count && i < ACPI_RESERVED_MAX; i++) {
+        const struct acpi_reserved *r = &info->reserved[i];
+        MUST(r->base % 4096 == 0 && r->limit % 4096 == 4095 && r->base < r->limit, "region %u", i);
+        MUST(r->path_length >= 1 && r->path_length <= ACPI_PATH_MAX, "the way to device %u", i);
+    }
     if (!info->has_uart)
         return;
     const struct uart_config *uart = &info->uart;

@@ -26,7 +26,7 @@
 
 static struct world {
     struct vm_devices devices;
-    struct lapic_page lapic_pages[CPUS];
+    struct lapic_page pages_of_apics[CPUS];
     uint8_t *ram;
     struct guest_ram guest;
     uint64_t tsc, random;
@@ -90,6 +90,7 @@ static void create(uint64_t time)
     static const struct block_pages pages = {alloc_page, free_page, NULL};
     static const uint8_t image[8192] = {1};
 
+    memset(w.pages_of_apics, 0x5a, sizeof(w.pages_of_apics)); /* whatever was there before */
     w.tsc = time;
     w.random = 1;
     w.pages = 0;
@@ -103,7 +104,7 @@ static void create(uint64_t time)
                  &(struct devices_config){.name = "vm",
                                           .output = output,
                                           .cpus = CPUS,
-                                          .lapic_pages = w.lapic_pages,
+                                          .lapic_pages = w.pages_of_apics,
                                           .tsc_hz = TSC_HZ,
                                           .apic_ratio = 2,
                                           .physical_bits = 40,
@@ -312,6 +313,32 @@ static void take_start(unsigned cpu)
         MUST(n < 2, "INIT and SIPI, one at a time");
 }
 
+/* A guest whose processor uses the local APIC's page writes to a register there, and exits for it
+ * (SDM 3C 30.4.3.2); or ends the interrupt that it serves, by itself. */
+static void use_page(struct fuzz_input *in)
+{
+    static const uint16_t registers[] = {0x80,  0xb0,  0xd0,  0xe0,  0xf0,  0x280, 0x300,
+                                         0x310, 0x320, 0x350, 0x360, 0x370, 0x380, 0x3e0};
+    unsigned cpu = fuzz_below(in, CPUS), choice = fuzz_below(in, 16);
+    struct lapic *lapic = &w.devices.interrupts.lapic[cpu];
+
+    if (!lapic->shared)
+        lapic_share(lapic);
+    if (lapic->mode != LAPIC_XAPIC)
+        return;
+    lapic_settle(lapic);
+    uint8_t serves = lapic_in_service(lapic);
+    if (choice < ARRAY_SIZE(registers)) {
+        lapic->page->reg[registers[choice] >> APIC_REGISTER_SHIFT].value =
+            (uint32_t)fuzz_take(in, 4);
+        interrupts_page_written(&w.devices.interrupts, cpu, registers[choice]);
+    } else if (serves) {
+        lapic->page->reg[(0x100 >> APIC_REGISTER_SHIFT) + serves / 32].value &=
+            ~(1u << serves % 32);
+        interrupts_ended(&w.devices.interrupts, cpu, serves);
+    }
+}
+
 static void outside(struct fuzz_input *in)
 {
     static const uint8_t key[] = {'k'};
@@ -335,6 +362,9 @@ static void outside(struct fuzz_input *in)
     case 5:
         devices_reset(&w.devices);
         MUST(w.devices.end == DEVICES_RUNNING && !devices_have_work(&w.devices), "after a reset");
+        break;
+    case 6:
+        use_page(in);
         break;
     default:
         interrupts_set_tpr(&w.devices.interrupts, fuzz_below(in, CPUS), (uint8_t)fuzz_take(in, 1));

@@ -104,6 +104,8 @@ static void check_accepted(const struct settings *s)
 {
     MUST(s->vm_count >= 1 && s->vm_count <= VMS_MAX, "%u VMs", s->vm_count);
     MUST(s->processors <= PROCESSORS_MAX && s->without < 1ull << FEATURE_COUNT, "globals");
+    MUST(s->side_by_side <= VMS_MAX && (!s->side_by_side || s->run == RUN_TOGETHER),
+         "side_by_side");
     for (unsigned n = 0; n < s->vm_count; n++)
         check_vm(s, n);
 }
@@ -173,9 +175,19 @@ static void put_all(const struct settings *s)
         "none",         "panic",          "null",        "write_text",   "write_rodata",
         "execute_data", "stack_overflow", "stack_smash", "other_panics", "processors"};
 
+    static const char *const measures[] = {
+        [MEASURE_AUTO] = "auto", [MEASURE_OFF] = "off", [MEASURE_REQUIRED] = "required"};
+    static const char *const guards[] = {
+        [MITIGATIONS_AUTO] = "auto", [MITIGATIONS_OFF] = "off", [MITIGATIONS_ALL] = "all"};
+
     length = 0;
     put("[twofold]\nat_end = %s\nself_test = %s\nrun = %s\n", ends[s->at_end], tests[s->self_test],
         s->run == RUN_IN_TURN ? "in_turn" : "together");
+    put("measure = %s\nmitigations = %s\ndma_protection = %s\nkaslr = %s\n", measures[s->measure],
+        guards[s->mitigations], s->dma_protection ? "auto" : "off", s->kaslr ? "on" : "off");
+    put("repeat = %u\nwatchdog = %us\n", s->repeat, s->watchdog_s);
+    if (s->side_by_side)
+        put("side_by_side = %u\n", s->side_by_side);
     if (s->processors)
         put("processors = %u\n", s->processors);
     for (unsigned f = 0; f < FEATURE_COUNT && s->without; f++) {
@@ -221,6 +233,11 @@ static void must_be_same(const struct settings *a, const struct settings *b)
 {
     MUST(a->at_end == b->at_end && a->without == b->without && a->self_test == b->self_test &&
              a->run == b->run && a->processors == b->processors && a->vm_count == b->vm_count,
+         "globals");
+    MUST(a->measure == b->measure && a->mitigations == b->mitigations &&
+             a->dma_protection == b->dma_protection && a->kaslr == b->kaslr &&
+             a->repeat == b->repeat && a->watchdog_s == b->watchdog_s &&
+             a->side_by_side == b->side_by_side,
          "globals");
     for (unsigned n = 0; n < a->vm_count; n++)
         must_be_same_vm(&a->vm[n], &b->vm[n]);

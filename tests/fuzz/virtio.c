@@ -267,10 +267,11 @@ static uint32_t take_length(struct fuzz_input *in)
 /* struct virtio_blk_req's head: a request that is served, if the rest is right. */
 static void put_request(struct fuzz_input *in, uint64_t at)
 {
+    static const uint8_t types[] = {0, 1, 1, 1, 4, 8, 11, 13}; /* 5.2.6: IN, OUT, FLUSH, GET_ID */
     struct {
         uint32_t type, reserved;
         uint64_t sector;
-    } head = {fuzz_below(in, 16), 0, fuzz_below(in, 48)};
+    } head = {types[fuzz_below(in, ARRAY_SIZE(types))], 0, fuzz_below(in, 48)};
 
     guest_write(at, &head, sizeof(head));
 }
