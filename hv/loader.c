@@ -23,16 +23,22 @@ struct guest_ram guest_ram_layout(uint8_t *host, uint64_t size)
     return (struct guest_ram){.host = host, .low = low, .high = size - low};
 }
 
-void *guest_ram_at(const struct guest_ram *ram, gpa_t at, uint64_t len)
+/* Here the mark is put on: by way of a number, which is what the compiler asks for. */
+static void GUEST *marked(const struct guest_ram *ram, uint64_t offset)
+{
+    return (void GUEST *)(uintptr_t)(ram->host + offset);
+}
+
+void GUEST *guest_ram_at(const struct guest_ram *ram, gpa_t at, uint64_t len)
 {
     if (at.v >= ram->hole_end && at.v < ram->low)
-        return len <= ram->low - at.v ? ram->host + at.v : NULL;
+        return len <= ram->low - at.v ? marked(ram, at.v) : NULL;
     if (at.v < ram->hole)
-        return at.v >= ram->first && len <= ram->hole - at.v ? ram->host + at.v : NULL;
+        return at.v >= ram->first && len <= ram->hole - at.v ? marked(ram, at.v) : NULL;
     if (at.v < GIB(4) || at.v - GIB(4) >= ram->high)
         return NULL;
     uint64_t offset = at.v - GIB(4);
-    return len <= ram->high - offset ? ram->host + ram->low + offset : NULL;
+    return len <= ram->high - offset ? marked(ram, ram->low + offset) : NULL;
 }
 
 /* --- what the formats share ------------------------------------------------------------------- */
@@ -128,7 +134,7 @@ uint64_t load_place(struct load *load, uint64_t size, const char *what)
 
 void *load_host(const struct load *load, uint64_t at)
 {
-    return guest_ram_at(load->ram, gpa(at), 1);
+    return guest_plain(guest_ram_at(load->ram, gpa(at), 1)); /* no processor runs yet */
 }
 
 const struct module *load_module(struct load *load, unsigned i, uint64_t limit, uint64_t *at)

@@ -11,6 +11,7 @@
 #define HV_LOADER_H
 
 #include "hv/guest_abi.h"
+#include "hv/guest_pointer.h"
 #include "hv/module.h"
 #include "hv/settings.h"
 #include "hv/types.h"
@@ -36,7 +37,7 @@ struct guest_ram {
 struct guest_ram guest_ram_layout(uint8_t *host, uint64_t size);
 
 /* The host's address of guest-physical [at, at + len), or NULL if any of it is not RAM. */
-void *guest_ram_at(const struct guest_ram *ram, gpa_t at, uint64_t len);
+void GUEST *guest_ram_at(const struct guest_ram *ram, gpa_t at, uint64_t len);
 
 /*
  * Where a guest finds its ACPI tables: the RSDP's guest-physical address, with the other tables

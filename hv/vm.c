@@ -460,15 +460,15 @@ static void create_devices(struct vm *vm)
     devices_init(&vm->devices, &config);
 }
 
-/* The tables that tell a guest of them; the loaders keep the place free. */
+/* The tables that tell a guest of them, before it runs; the loaders keep the place free. */
 static void describe_devices(struct vm *vm)
 {
     struct acpi_guest tables = {vm->settings->cpus, DEVICE_DISKS + vm->settings->disk_count};
-    void *to = guest_ram_at(&vm->ram, gpa(ACPI_GUEST_BASE), ACPI_GUEST_BYTES);
+    void *to = guest_plain(guest_ram_at(&vm->ram, gpa(ACPI_GUEST_BASE), ACPI_GUEST_BYTES));
 
     if (to)
         acpi_guest_build(to, ACPI_GUEST_BYTES, gpa(ACPI_GUEST_BASE), &tables);
-    to = guest_ram_at(&vm->ram, gpa(SMBIOS_GUEST_BASE), SMBIOS_GUEST_BYTES);
+    to = guest_plain(guest_ram_at(&vm->ram, gpa(SMBIOS_GUEST_BASE), SMBIOS_GUEST_BYTES));
     if (to)
         smbios_guest_build(to, vm->settings->name);
 }

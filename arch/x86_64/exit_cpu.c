@@ -218,10 +218,11 @@ static bool load_pdptes(struct vcpu *vcpu, uint64_t cr3)
 {
     uint64_t reserved = (~0ull << guest_physical_bits()) | 0x1e6;
     uint64_t pdpte[PDPTE_PER_CR3];
-    const void *table = guest_ram_at(&vcpu->vm->ram, gpa(cr3 & PAE_CR3_MASK), sizeof(pdpte));
+    const uint64_t GUEST *table =
+        guest_ram_at(&vcpu->vm->ram, gpa(cr3 & PAE_CR3_MASK), sizeof(pdpte));
 
     for (unsigned i = 0; i < PDPTE_PER_CR3; i++) {
-        pdpte[i] = table ? ((const uint64_t *)table)[i] : ~0ull;
+        pdpte[i] = table ? guest_load64(&table[i]) : ~0ull;
         if ((pdpte[i] & PDPTE_P) && (pdpte[i] & reserved))
             return false;
     }

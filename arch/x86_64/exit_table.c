@@ -37,14 +37,15 @@ struct store {
     unsigned first, end; /* bytes of that page that were written: [first, end) */
 };
 
-/* The bytes in the page that the exit was about, or NULL when (a part of) them is elsewhere. */
+/* The bytes in the page that the exit was about, or NULL when (a part of) them is elsewhere. Who
+ * gets them makes one access of each. */
 static uint8_t *in_page(const struct store *s, gva_t at, unsigned bytes)
 {
     uint64_t offset = at.v - s->page_gva;
 
     if (offset >= PAGE_SIZE || offset + bytes > PAGE_SIZE)
         return NULL;
-    return (uint8_t *)guest_ram_at(&s->vcpu->vm->ram, s->page, PAGE_SIZE) + offset;
+    return (uint8_t *)guest_plain(guest_ram_at(&s->vcpu->vm->ram, s->page, PAGE_SIZE)) + offset;
 }
 
 static void written(struct store *s, gva_t at, unsigned bytes)
@@ -449,8 +450,7 @@ static bool plain_write(struct vcpu *vcpu, const struct cpt_access *a, uint64_t 
         vcpu->gpr[insn->base] + (uint64_t)insn->displacement != a->gva.v)
         return false;
     uint64_t value = insn->source == INSN_IMMEDIATE ? insn->immediate : vcpu->gpr[insn->reg];
-    uint64_t *entry = guest_ram_at(&vcpu->vm->ram, a->gpa, sizeof(value));
-    __atomic_store_n(entry, value, __ATOMIC_RELEASE);
+    guest_store64(guest_ram_at(&vcpu->vm->ram, a->gpa, sizeof(value)), value);
     cpt_written(vcpu->vm->paging.cpt, a->gpa, sizeof(value));
     exit_advance(rip + insn->length);
     return true;

@@ -16,28 +16,22 @@
 static uint64_t read_entry(void *context, gpa_t at, unsigned bytes)
 {
     const struct vcpu *vcpu = context;
-    const void *entry = guest_ram_at(&vcpu->vm->ram, at, bytes);
+    const void GUEST *entry = guest_ram_at(&vcpu->vm->ram, at, bytes);
 
     if (!entry)
         return bytes == 4 ? UINT32_MAX : UINT64_MAX;
-    return bytes == 4 ? __atomic_load_n((const uint32_t *)entry, __ATOMIC_RELAXED)
-                      : __atomic_load_n((const uint64_t *)entry, __ATOMIC_RELAXED);
+    return bytes == 4 ? guest_load32(entry) : guest_load64(entry);
 }
 
 static bool swap_entry(void *context, gpa_t at, unsigned bytes, uint64_t old, uint64_t set)
 {
     const struct vcpu *vcpu = context;
-    void *entry = guest_ram_at(&vcpu->vm->ram, at, bytes);
+    void GUEST *entry = guest_ram_at(&vcpu->vm->ram, at, bytes);
 
     if (!entry)
         return true;
-    if (bytes == 4) {
-        uint32_t expected = (uint32_t)old;
-        return __atomic_compare_exchange_n((uint32_t *)entry, &expected, (uint32_t)set, false,
-                                           __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
-    }
-    return __atomic_compare_exchange_n((uint64_t *)entry, &old, set, false, __ATOMIC_SEQ_CST,
-                                       __ATOMIC_RELAXED);
+    return bytes == 4 ? guest_swap32(entry, (uint32_t)old, (uint32_t)set)
+                      : guest_swap64(entry, old, set);
 }
 
 static unsigned nested_references(void *context, gpa_t at)
@@ -146,14 +140,14 @@ static void copy_device(const struct vcpu *vcpu, gpa_t at, uint8_t *buffer, uint
 static void copy_physical(const struct vcpu *vcpu, gpa_t at, uint8_t *buffer, uint64_t len,
                           enum direction direction)
 {
-    void *ram = guest_ram_at(&vcpu->vm->ram, at, len);
+    void GUEST *ram = guest_ram_at(&vcpu->vm->ram, at, len);
 
     if (!ram) {
         copy_device(vcpu, at, buffer, len, direction);
     } else if (direction == FROM_GUEST) {
-        memcpy(buffer, ram, len);
+        copy_from_guest(buffer, ram, len);
     } else {
-        memcpy(ram, buffer, len);
+        copy_to_guest(ram, buffer, len);
         if (vcpu->vm->paging.cpt) /* it may be a shadowed table */
             cpt_written(vcpu->vm->paging.cpt, at, (unsigned)len);
     }

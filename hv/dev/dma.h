@@ -18,7 +18,7 @@ struct dma {
 };
 
 /* The host's address of guest-physical [at, at + len), `len` > 0; NULL if any of it is not RAM. */
-static inline void *dma_at(const struct dma *dma, gpa_t at, uint64_t len)
+static inline void GUEST *dma_at(const struct dma *dma, gpa_t at, uint64_t len)
 {
     return guest_ram_at(dma->ram, at, len);
 }

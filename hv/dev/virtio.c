@@ -119,16 +119,10 @@ static uint64_t used_bytes(const struct virtio_queue *q)
     return RING_ENTRIES + USED_ENTRY * q->size + RING_EVENT;
 }
 
-/* The rings are shared with other processors, which may write them at any time. */
-static uint16_t load(const uint8_t *at)
-{
-    return __atomic_load_n((const uint16_t *)(const void *)at, __ATOMIC_ACQUIRE);
-}
-
 /* A 16-bit field of the device's area. */
 static void store_used(struct virtio *v, struct virtio_queue *q, uint64_t offset, uint16_t value)
 {
-    __atomic_store_n((uint16_t *)(void *)(q->used_host + offset), value, __ATOMIC_RELEASE);
+    guest_store16(q->used_host + offset, value);
     dma_written(&v->dma, gpa_add(q->used, offset), sizeof(value));
 }
 
@@ -165,11 +159,11 @@ void virtio_break(struct virtio *v)
 
 /* Copy a descriptor. The fence keeps the compiler from reading it a second time, when the guest
  * may have changed what was checked. */
-static struct descriptor read_descriptor(const uint8_t *at)
+static struct descriptor read_descriptor(const uint8_t GUEST *at)
 {
     struct descriptor d;
 
-    memcpy(&d, at, sizeof(d));
+    copy_from_guest(&d, at, sizeof(d));
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
     return d;
 }
@@ -184,7 +178,7 @@ static bool add_segment(struct virtio *v, const struct descriptor *d)
     if (chain->count == VIRTIO_QUEUE_MAX || out_of_order || d->len == 0 ||
         d->len > UINT32_MAX - *bytes)
         return false;
-    uint8_t *host = dma_at(&v->dma, gpa(d->addr), d->len);
+    uint8_t GUEST *host = dma_at(&v->dma, gpa(d->addr), d->len);
     if (!host)
         return false;
     chain->segment[chain->count++] = (struct virtio_segment){host, gpa(d->addr), d->len};
@@ -196,7 +190,7 @@ static bool add_segment(struct virtio *v, const struct descriptor *d)
 
 /* A table of descriptors: the queue's own or an indirect one. */
 struct table {
-    const uint8_t *host;
+    const uint8_t GUEST *host;
     uint32_t count;
 };
 
@@ -246,13 +240,13 @@ static bool read_chain(struct virtio *v, const struct virtio_queue *q)
  */
 static uint16_t count_waiting(struct virtio *v, struct virtio_queue *q)
 {
-    uint16_t waiting = (uint16_t)(load(q->avail_host + RING_INDEX) - q->next_avail);
+    uint16_t waiting = (uint16_t)(guest_load16(q->avail_host + RING_INDEX) - q->next_avail);
 
     if (waiting > 0 || !virtio_has_feature(v, FEATURE_EVENT_IDX))
         return waiting;
     store_used(v, q, used_bytes(q) - RING_EVENT, q->next_avail);
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
-    return (uint16_t)(load(q->avail_host + RING_INDEX) - q->next_avail);
+    return (uint16_t)(guest_load16(q->avail_host + RING_INDEX) - q->next_avail);
 }
 
 bool virtio_next(struct virtio *v, unsigned queue)
@@ -265,7 +259,7 @@ bool virtio_next(struct virtio *v, unsigned queue)
     if (waiting == 0)
         return false;
     uint32_t slot = q->next_avail % q->size;
-    v->chain.head = load(q->avail_host + RING_ENTRIES + slot * AVAIL_ENTRY);
+    v->chain.head = guest_load16(q->avail_host + RING_ENTRIES + slot * AVAIL_ENTRY);
     v->chain.readable = v->chain.count = 0;
     v->chain.readable_bytes = v->chain.writable_bytes = 0;
     if (waiting > q->size || !read_chain(v, q)) {
@@ -282,7 +276,7 @@ void virtio_complete(struct virtio *v, unsigned queue, uint32_t written)
     uint32_t entry[] = {v->chain.head, written};
     _Static_assert(sizeof(entry) == USED_ENTRY, "2.7.8");
 
-    memcpy(q->used_host + offset, entry, sizeof(entry));
+    copy_to_guest(q->used_host + offset, entry, sizeof(entry));
     dma_written(&v->dma, gpa_add(q->used, offset), sizeof(entry));
     q->progress = 0;
     q->next_avail++;
@@ -296,8 +290,8 @@ static bool wants_interrupt(const struct virtio *v, const struct virtio_queue *q
 {
     __atomic_thread_fence(__ATOMIC_SEQ_CST); /* the used index goes out before this is read */
     if (!virtio_has_feature(v, FEATURE_EVENT_IDX))
-        return !(load(q->avail_host + RING_FLAGS) & AVAIL_NO_INTERRUPT);
-    uint16_t event = load(q->avail_host + avail_bytes(q) - RING_EVENT);
+        return !(guest_load16(q->avail_host + RING_FLAGS) & AVAIL_NO_INTERRUPT);
+    uint16_t event = guest_load16(q->avail_host + avail_bytes(q) - RING_EVENT);
     return (uint16_t)(q->next_used - event - 1) < (uint16_t)(q->next_used - q->signalled);
 }
 
@@ -373,7 +367,7 @@ void virtio_copy_from(struct virtio *v, struct virtio_cursor *cursor, void *to, 
 {
     for (uint32_t done = 0; done < len;) {
         struct virtio_segment piece = take_piece(v, cursor, len - done);
-        memcpy((uint8_t *)to + done, piece.host, piece.len);
+        copy_from_guest((uint8_t *)to + done, piece.host, piece.len);
         done += piece.len;
     }
 }
@@ -382,7 +376,7 @@ void virtio_copy_to(struct virtio *v, struct virtio_cursor *cursor, const void *
 {
     for (uint32_t done = 0; done < len;) {
         struct virtio_segment piece = take_piece(v, cursor, len - done);
-        memcpy(piece.host, (const uint8_t *)from + done, piece.len);
+        copy_to_guest(piece.host, (const uint8_t *)from + done, piece.len);
         dma_written(&v->dma, piece.at, piece.len);
         done += piece.len;
     }

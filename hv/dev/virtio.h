@@ -37,7 +37,7 @@ enum { VIRTIO_ID_BLOCK = 2, VIRTIO_ID_CONSOLE = 3, VIRTIO_ID_ENTROPY = 4 };
 
 /* A piece of a request's memory. */
 struct virtio_segment {
-    uint8_t *host;
+    uint8_t GUEST *host;
     gpa_t at;
     uint32_t len;
 };
@@ -61,7 +61,9 @@ struct virtio_queue {
     bool ready;
     bool pending;            /* requests may be left from a work that reached its bound */
     gpa_t desc, avail, used; /* as the driver sets them; all RAM and aligned while `ready` */
-    uint8_t *desc_host, *avail_host, *used_host;
+    uint8_t GUEST *desc_host;
+    uint8_t GUEST *avail_host;
+    uint8_t GUEST *used_host;
     uint16_t next_avail, next_used;
     uint32_t progress;  /* the device's: how far the request at the head has got; 0 at its start */
     uint16_t signalled; /* next_used when the driver was last told, or need not have been */
