@@ -124,6 +124,8 @@ struct mark {
     unsigned length;
 };
 
+#define VM_STATUS_NONE (-1) /* of a guest that told none */
+
 /* RAM is overwritten in pieces, between which others run: a large VM's takes long. */
 enum vm_phase {
     VM_LIVES,
