@@ -105,8 +105,9 @@ static bool can_run(const struct vcpu *vcpu, uint64_t now)
     if (__atomic_load_n(&vm->paused, __ATOMIC_ACQUIRE)) /* it answers, and its guest waits */
         return (__atomic_load_n(&vm->requests, __ATOMIC_ACQUIRE) != 0 && vcpu->index == 0) ||
                (__atomic_load_n(&vcpu->attention, __ATOMIC_ACQUIRE) & ATTEND_DUMP) != 0;
-    return vcpu->activity == VCPU_RUNS ||
-           __atomic_load_n(&vcpu->attention, __ATOMIC_ACQUIRE) != 0 || wakes_at(vcpu) <= now;
+    /* What it is to forget it forgets before it next enters its guest. */
+    uint32_t attention = __atomic_load_n(&vcpu->attention, __ATOMIC_ACQUIRE) & ~ATTEND_FLUSH;
+    return vcpu->activity == VCPU_RUNS || attention != 0 || wakes_at(vcpu) <= now;
 }
 
 /* The next to run, or NULL; *wake: when one of the others has something to do by itself. */

@@ -277,11 +277,19 @@ static inline void begin_exit(struct vcpu *vcpu, bool shared)
     }
 }
 
-static inline void end_exit(struct vcpu *vcpu)
+/* The time that the exit took. Returns the TSC, its lower half. */
+static inline uint32_t count_exit(struct vcpu *vcpu)
 {
     uint32_t now = keeps_guest_time(vcpu) ? (uint32_t)paging_end_exit(vcpu) : rdtsc_low();
 
     vcpu->host_ticks += now - vcpu->exited;
+    return now;
+}
+
+static inline void end_exit(struct vcpu *vcpu)
+{
+    uint32_t now = count_exit(vcpu);
+
     /* A timer is due: no time that is waited for is further away than half of what this tells. */
     if (__builtin_expect((int32_t)(now - (uint32_t)vcpu->arch->wake_at) >= 0, false))
         sched_attention(vcpu, ATTEND_EVENTS);
@@ -292,7 +300,10 @@ __attribute__((noinline)) static bool attend(struct vcpu *vcpu)
     vcpu_lock(vcpu);
     vcpu->exited = rdtsc_low();
     bool goes_on = vcpu_attend(vcpu);
-    end_exit(vcpu);
+    if (goes_on)
+        end_exit(vcpu);
+    else /* its timer is not armed: who is left is woken by vcpu_wakes_at, or by others */
+        count_exit(vcpu);
     bench_look(vcpu);
     vcpu_unlock(vcpu);
     return goes_on;
