@@ -279,7 +279,7 @@ def round_trips(bench):
 
 
 def ends_vms():
-    limit = ("time_limit", "300ms")
+    limit = ("time_limit", "100ms")
     return [
         guest("triple"),
         guest("nowhere"),
