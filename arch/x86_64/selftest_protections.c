@@ -12,6 +12,7 @@
 #include "arch/x86_64/processor.h"
 #include "arch/x86_64/selftest.h"
 #include "arch/x86_64/trap.h"
+#include "drivers/apic.h"
 #include "hv/arch.h"
 #include "hv/console.h"
 #include "hv/memory.h"
@@ -240,6 +241,14 @@ static void landing(void)
 {
 }
 
+/* An interrupt stack's shadow stack is busy while it is used, and must be free again afterwards:
+ * the second NMI would else be a double fault. */
+static void try_interrupt_stack(void)
+{
+    for (unsigned n = 0; n < 2; n++)
+        apic_send_nmi(this_processor()->apic_id);
+}
+
 static void try_shadow_stack(struct trespass *t)
 {
     uint64_t at = align_down(this_processor()->shadow_token, PAGE_SIZE);
@@ -251,6 +260,7 @@ static void try_shadow_stack(struct trespass *t)
     must_fault(t, "shadow stack", WRITE, at, true);
     must_fault(t, "shadow stack", EXECUTE, at, true);
     must_be_unmapped(t, "guard page of the shadow stack", at - 1);
+    try_interrupt_stack();
     attempt(RETURN, (uint64_t)landing, 0, &e);
     t->tried++;
     if (!e.came || e.vector != VECTOR_CP || e.error_code != CP_NEAR_RETURN)

@@ -428,6 +428,7 @@ void processors_start(const struct acpi_info *acpi, unsigned limit, void (*main)
         start_all(limit);
         memory_unmap_identity(low_pages);
     }
+    write_cr3(read_cr3()); /* their shadow stacks have left the direct map */
     __atomic_store_n(&released, true, __ATOMIC_RELEASE);
     if (candidates.probed)
         log_line("processors: %u used; there is no list of all", processor_count());

@@ -166,10 +166,10 @@ guard_selector:
 1:      guard_entry
         .endif
         testb   %sil, %sil
-        jnz     1f
+        jnz     2f
         enter_guest vmlaunch, \guarded
         jmp     \failed
-1:      enter_guest vmresume, \guarded
+2:      enter_guest vmresume, \guarded
         jmp     \failed
         .size   \name, . - \name
         .endm
