@@ -54,6 +54,7 @@ struct vector_set {
 
 struct lapic_timer {
     uint64_t due;      /* guest TSC when the count gets to 0; NO_EVENT: stopped */
+    uint64_t rest;     /* guest TSC before which no further period ends in an interrupt */
     uint64_t deadline; /* IA32_TSC_DEADLINE */
     uint32_t initial;  /* initial-count register */
     uint32_t divide;   /* divide configuration register */

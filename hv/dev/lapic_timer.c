@@ -33,11 +33,19 @@ uint32_t lapic_timer_count(const struct lapic *lapic, uint64_t time)
     return (uint32_t)((timer->due - time + length - 1) / length);
 }
 
+/*
+ * Counts of the crystal's clock, 50 us, that lie between two interrupts of a periodic timer at
+ * least: those of shorter periods become one. Else a guest whose period ends before its processor
+ * is back in it would never be entered.
+ */
+#define LEAST_PERIOD 1250u
+
 static void expire(struct lapic *lapic, uint64_t time)
 {
     struct lapic_timer *timer = &lapic->timer;
 
     if (timer_mode(lapic->lvt[LVT_TIMER]) == TIMER_PERIODIC) {
+        timer->rest = after(time, LEAST_PERIOD * timer->ratio);
         uint64_t period = timer->initial * count_length(timer);
         timer->due = after(timer->due, ((time - timer->due) / period + 1) * period);
     } else {
@@ -47,25 +55,34 @@ static void expire(struct lapic *lapic, uint64_t time)
     lapic_local_interrupt(lapic, LVT_TIMER);
 }
 
+static uint64_t expires_at(const struct lapic *lapic)
+{
+    const struct lapic_timer *timer = &lapic->timer;
+    bool early = timer_mode(lapic->lvt[LVT_TIMER]) == TIMER_PERIODIC && timer->due < timer->rest;
+
+    return early ? timer->rest : timer->due;
+}
+
 void lapic_tick(struct lapic *lapic)
 {
     if (lapic->timer.due == NO_EVENT)
         return;
 
     uint64_t time = lapic_now(lapic);
-    if (time >= lapic->timer.due)
+    if (time >= expires_at(lapic))
         expire(lapic, time);
 }
 
 /* Masked, it counts on, and nobody needs to be there when it gets to 0. */
 uint64_t lapic_next_event(const struct lapic *lapic)
 {
-    return lapic->lvt[LVT_TIMER] & APIC_LVT_MASKED ? NO_EVENT : lapic->timer.due;
+    return lapic->lvt[LVT_TIMER] & APIC_LVT_MASKED ? NO_EVENT : expires_at(lapic);
 }
 
 void lapic_timer_stop(struct lapic_timer *timer)
 {
     timer->due = NO_EVENT;
+    timer->rest = 0;
     timer->deadline = 0;
     timer->initial = 0;
 }
@@ -78,6 +95,7 @@ void lapic_timer_write_initial(struct lapic *lapic, uint32_t value)
         return;
     lapic_tick(lapic);
     timer->initial = value;
+    timer->rest = 0;
     timer->due = value == 0 ? NO_EVENT : after(lapic_now(lapic), value * count_length(timer));
     lapic_notify(lapic);
 }

@@ -495,12 +495,12 @@ static void timer_periodic(void)
     reset();
     out(DIVIDE, 0xb);
     out(LVT_T, 0x20020);
-    uint64_t start = now, period = 100 * RATIO;
-    out(INITIAL, 100);
+    uint64_t start = now, period = 10000 * RATIO;
+    out(INITIAL, 10000);
     for (uint64_t i = 1; i <= 1000; i++) {
         CHECK(lapic_next_event(&lapic) == start + i * period, "no drift");
         at(start + i * period + i % period);
-        CHECK(in(CURRENT) == 100 - i % period / RATIO, "it goes on: %u", in(CURRENT));
+        CHECK(in(CURRENT) == 10000 - i % period / RATIO, "it goes on: %u", in(CURRENT));
         expect(0x20, "each period");
         out(EOI, 0);
     }
@@ -512,7 +512,7 @@ static void timer_periodic(void)
     out(LVT_T, 0x30020);
     CHECK(lapic_next_event(&lapic) == NO_EVENT, "masked: nobody needs to come");
     now = start + 6000 * period + 10;
-    CHECK(in(CURRENT) == 99, "but it counts: %u", in(CURRENT));
+    CHECK(in(CURRENT) == 9999, "but it counts: %u", in(CURRENT));
     out(LVT_T, 0x20020);
     expect(-1, "what was masked is lost");
     CHECK(lapic_next_event(&lapic) == start + 6001 * period, "it goes on");
@@ -520,6 +520,28 @@ static void timer_periodic(void)
     at(start + 6001 * period);
     expect(0x20, "one-shot now");
     CHECK(lapic_next_event(&lapic) == NO_EVENT, "and over");
+}
+
+/* Periods that nobody could serve: one interrupt for many of them, and time in between. */
+static void timer_storm(void)
+{
+    reset();
+    out(DIVIDE, 0xb);
+    out(LVT_T, 0x20020);
+    out(INITIAL, 1);
+    CHECK(lapic_next_event(&lapic) == now + RATIO, "the first in its time");
+    for (unsigned i = 0; i < 10; i++) {
+        at(lapic_next_event(&lapic));
+        CHECK(lapic_next_event(&lapic) >= now + 1000 * RATIO, "then there is time for the guest");
+        expect(0x20, "one");
+        out(EOI, 0);
+        at(now + 500 * RATIO);
+        expect(-1, "and no other before");
+        CHECK(in(CURRENT) <= 1, "it counts as it should: %u", in(CURRENT));
+    }
+    out(LVT_T, 0x20);
+    out(INITIAL, 1);
+    CHECK(lapic_next_event(&lapic) == now + RATIO, "one-shot ones are as short as they are");
 }
 
 static void timer_deadline(void)
@@ -705,6 +727,7 @@ int main(void)
     RUN(timer_one_shot);
     RUN(timer_divides);
     RUN(timer_periodic);
+    RUN(timer_storm);
     RUN(timer_deadline);
     RUN(mode_transitions);
     RUN(disabling_resets);
