@@ -38,7 +38,7 @@ WAYS = {
     "compound": [("paging", "compound")],
     "static": [("paging", "compound"), ("policy", "static")],
     "stress": [("paging", "compound"), ("stress", "20")],
-    "little": [("paging", "shadow"), ("shadow_memory", "64K")],
+    "little": [("paging", "compound"), ("shadow_memory", "64K")],
 }
 
 # In ways that do not run everything: what they are for.
