@@ -160,7 +160,7 @@ def races(name, ways, victims, more="seed=1", processors=3, limit=600):
 
 
 ALL = [
-    attacks("attacks", ["nested", "shadow", "compound", "static"], {"compound": 40000}, with_ends=True, first="windows",
+    attacks("attacks", ["nested", "shadow", "compound", "static"], {"compound": 28000}, with_ends=True, first="windows",
             limit=240),
     races("attacks-races", ["compound"], {"shadow": 2000}, limit=240),
 ]
