@@ -44,6 +44,7 @@ static struct {
     const char *volatile wrong;           /* what a processor found */
     volatile uint64_t wrong_at, wrong_value;
     volatile uint32_t started;
+    volatile bool busy[CPUS_MAX];
 } work;
 
 static unsigned cpus;
@@ -102,11 +103,13 @@ static void ap_main(void)
     for (;;) {
         while (!work.running)
             pause();
+        work.busy[cpu] = true;
         flush();
         while (work.running) {
             work.step(cpu, &random);
             answer_epoch(cpu);
         }
+        work.busy[cpu] = false;
     }
 }
 
@@ -185,10 +188,20 @@ static void nothing(unsigned cpu)
     (void)cpu;
 }
 
+/* Whoever answers is at work; whoever is not busy any more takes no exception of a step. */
 static void end(void)
 {
-    shoot_down(nothing); /* nobody is in the middle of a step then */
+    uint64_t patience = patience_ends();
+
+    shoot_down(nothing);
     work.running = false;
+    for (unsigned cpu = 1; cpu < cpus; cpu++) {
+        while (work.busy[cpu]) {
+            if (rdtsc() > patience)
+                fail("processor %u does not end its work\n", (uint64_t)cpu);
+            pause();
+        }
+    }
     machine_catch();
 }
 
