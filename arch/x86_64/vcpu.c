@@ -483,8 +483,9 @@ static void load(struct vcpu *vcpu)
     context_load(&arch->context);
     set_host_state(); /* this processor's, whose CR4 may have gained bits */
     this_processor()->current = vcpu;
-    if (arch->launched)
+    if (arch->loaded)
         return;
+    arch->loaded = true;
     vcpu_set_tsc_offset(vcpu);
     apic_virtual_start(vcpu);
     ept_invalidate(vcpu->vm); /* what another VM left under the same addresses and VPID */

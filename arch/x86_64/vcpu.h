@@ -73,6 +73,7 @@ struct guest_mtrrs {
 
 struct arch_vcpu {
     void *vmcs;
+    bool loaded; /* on its processor, at least once */
     bool launched;
     uint16_t vpid;          /* 0 without VPID */
     bool interrupt_window;  /* an exit is wanted when the guest can take an interrupt, */

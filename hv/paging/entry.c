@@ -230,12 +230,11 @@ static void store(struct cpt *c, uint32_t n, unsigned slot, uint64_t value)
     __atomic_store_n(entry, value, __ATOMIC_RELEASE);
 }
 
-void entry_set(struct cpt *c, uint32_t n, unsigned slot, uint64_t value)
+/* Let go of what hangs on `old`, which the entry held. */
+static void release(struct cpt *c, uint32_t n, unsigned slot, uint64_t old)
 {
-    uint64_t old = node_page(c, n)[slot];
     enum cpt_format format = node_format(c, n);
 
-    store(c, n, slot, value);
     switch (entry_kind(old)) {
     case ENTRY_NODE: {
         uint32_t child = node_at(c, format, old & PTE_ADDRESS);
@@ -255,6 +254,27 @@ void entry_set(struct cpt *c, uint32_t n, unsigned slot, uint64_t value)
     default:
         break;
     }
+}
+
+void entry_set(struct cpt *c, uint32_t n, unsigned slot, uint64_t value)
+{
+    uint64_t old = node_page(c, n)[slot];
+
+    store(c, n, slot, value);
+    release(c, n, slot, old);
+}
+
+void entry_give_up(struct cpt *c, uint32_t n, unsigned slot)
+{
+    uint64_t old = node_page(c, n)[slot];
+
+    if (!RULE(GIVEN_UP_STAYS)) {
+        entry_set(c, n, slot, 0);
+        return;
+    }
+    if (node_format(c, n) == CPT_FORMAT_SHADOW && is_writable_leaf(old))
+        uncount_leaf(c, &c->node[n], old);
+    release(c, n, slot, old);
 }
 
 void entry_trap(struct cpt *c, uint32_t n, unsigned slot)

@@ -41,6 +41,7 @@ enum rule {
     RULE_RESYNC_PROTECTS,
     RULE_LINKS_RESYNC,
     RULE_CHANGE_INVALIDATES,
+    RULE_GIVEN_UP_STAYS,
 };
 
 #ifdef CPT_BREAK
@@ -357,6 +358,12 @@ void node_resync(struct cpt *c, uint32_t n, const uint64_t *guest);
 void node_trap_empty(struct cpt *c, uint32_t n);
 /* Replace an entry, with all that hangs on the old one. */
 void entry_set(struct cpt *c, uint32_t n, unsigned slot, uint64_t value);
+/*
+ * The same for an entry of a node that is given up. The word stays as it is: until the invalidation
+ * that the caller owes, others may walk it, and would take an empty entry for the guest's own, a
+ * page fault that no exit tells of.
+ */
+void entry_give_up(struct cpt *c, uint32_t n, unsigned slot);
 /* The value of an entry that leads to `t` as it is handled now. The node must be there. */
 uint64_t entry_for_table(const struct cpt *c, uint32_t n, uint64_t guest, const struct table *t);
 /* The table that an entry of node `n` with ENTRY_NODE or ENTRY_SWITCH leads to. */

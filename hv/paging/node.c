@@ -436,7 +436,7 @@ static void node_free(struct cpt *c, uint32_t n)
     if (node->level > 1 || format == CPT_FORMAT_SHADOW) {
         for (unsigned slot = 0; slot < PT_ENTRIES; slot++) {
             if (page[slot])
-                entry_set(c, n, slot, 0);
+                entry_give_up(c, n, slot);
         }
     }
     if (node->table != CPT_NONE) {

@@ -189,6 +189,7 @@ struct outcome machine_access(struct machine *m, unsigned i, uint64_t gva, unsig
     struct processor *cpu = &m->cpu[i];
     struct outcome outcome = {0};
 
+    m->exited = i;
     for (unsigned exits = 0; exits < EXITS_MAX && !m->wrong[0]; exits++) {
         struct attempt t = processor_try(m, cpu, gva, access);
         if (t.kind == TRY_FAULT) {
@@ -236,6 +237,7 @@ void machine_load_cr3(struct machine *m, unsigned i, uint64_t cr3, bool keep)
 {
     struct processor *cpu = &m->cpu[i];
 
+    m->exited = i;
     bool recent = cpt_load_recent(m->cpt, &cpu->cpt, cr3, m->now);
     cpu->cpt.cr3 = cr3;
     cpu->pcid = cpu->cpt.pcid ? (unsigned)cr3 & (PCIDS - 1) : 0;
@@ -254,6 +256,7 @@ void machine_invlpg(struct machine *m, unsigned i, uint64_t gva)
     struct processor *cpu = &m->cpu[i];
     unsigned n = m->invlpgs[i]++ % ARRAY_SIZE(m->invlpg[i]);
 
+    m->exited = i;
     if (cpu->state == CPT_SHADOW && cpt_head(m->cpt)->unsync > 0) {
         cpt_invlpg(m->cpt, &cpu->cpt, (gva_t){gva});
         machine_refresh(m, i);
@@ -289,6 +292,8 @@ static void invalidate(void *context)
 {
     struct machine *m = context;
 
+    if (!m->kicked && m->exited != EXITED_ALL && m->programs == PROGRAMS_NOW)
+        m->look_on(m);
     for (unsigned i = 0; i <= PROCESSORS; i++)
         processor_forget_all(&m->cpu[i]);
     m->kicked = true;
@@ -359,6 +364,8 @@ void machine_reset(struct machine *m)
     for (unsigned frame = 0; frame < HOT_FRAMES; frame++)
         memset(machine_frame(m, frame), 0, PAGE_SIZE);
     m->kicked = false;
+    m->has_seen = false;
+    m->exited = EXITED_ALL; /* none has started */
     memset(m->cpu, 0, sizeof(m->cpu));
     memset(m->ept_writable, 1, sizeof(m->ept_writable));
     m->now = 1;
@@ -371,7 +378,7 @@ void machine_reset(struct machine *m)
     m->narrow = m->programs < PROGRAMS_BEFORE_NARROW && one_in(chance, 2);
     m->orderly = unsync && one_in(chance, 3);
     m->busy = 4 * (m->levels - 1);
-    m->restless = m->programs == PROGRAMS_NOW && one_in(chance, 6);
+    m->restless = m->programs < PROGRAMS_BEFORE_CHANGES && one_in(chance, 6);
     trace_create(&m->trace, m->events, TRACE_EVENTS);
 
     struct cpt_host host = {m, protect, invalidate, references, NULL};

@@ -107,11 +107,23 @@ struct change { /* of a word in a hot frame */
 /* How programs are made: seeds that were kept mean a difference only by what made them. */
 enum programs {
     PROGRAMS_NOW,
-    PROGRAMS_BEFORE_CHANGES, /* the policy stayed what it was */
-    PROGRAMS_BEFORE_NARROW,  /* and all addresses alike; a fault forgot all paging-structure caches
-                              */
-    PROGRAMS_BEFORE_UNSYNC,  /* and tables could not go out of sync */
+    PROGRAMS_BEFORE_BYSTANDERS, /* no processor ran while the hypervisor worked for another */
+    PROGRAMS_BEFORE_CHANGES,    /* the policy stayed what it was */
+    PROGRAMS_BEFORE_NARROW, /* and all addresses alike; a fault forgot all paging-structure caches
+                             */
+    PROGRAMS_BEFORE_UNSYNC, /* and tables could not go out of sync */
 };
+
+enum outcome_kind { OUTCOME_OK, OUTCOME_FAULT, OUTCOME_NO_RAM };
+
+struct outcome {
+    enum outcome_kind kind;
+    uint32_t error_code;
+    uint64_t gpa; /* OK and NO_RAM of the final access */
+};
+
+#define EXITED_NONE PROCESSORS
+#define EXITED_ALL  (PROCESSORS + 1)
 
 struct machine {
     struct chance chance;
@@ -142,7 +154,24 @@ struct machine {
         unsigned pcid;
     } invlpg[PROCESSORS][64];
     unsigned invlpgs[PROCESSORS];
-    bool verbose; /* print each exit and each event */
+    /*
+     * A processor that is in its guest goes on until an invalidation reaches it: at that moment it
+     * reads once more, by what there is then. What it finds is judged then, and if need be again
+     * when the step is over, with what the step stored.
+     */
+    void (*look_on)(struct machine *m);
+    struct chance others;
+    unsigned exited; /* the processor that the hypervisor works for, or what EXITED_... says */
+    struct seen {
+        unsigned cpu;
+        uint64_t gva;
+        enum cpt_state state;
+        struct outcome got;
+        bool allowed; /* by what was in memory then; else by what the step has made of it */
+    } seen;
+    bool has_seen;
+    uint64_t looked_on; /* how often */
+    bool verbose;       /* print each exit and each event */
     struct trace_cursor printed;
     uint64_t violations;
     uint64_t policies;           /* that were changed for another */
@@ -151,14 +180,6 @@ struct machine {
     bool
         kicked; /* an invalidation: every processor must take over what changed before it goes on */
     char wrong[200]; /* "" as long as all is well */
-};
-
-enum outcome_kind { OUTCOME_OK, OUTCOME_FAULT, OUTCOME_NO_RAM };
-
-struct outcome {
-    enum outcome_kind kind;
-    uint32_t error_code;
-    uint64_t gpa; /* OK and NO_RAM of the final access */
 };
 
 bool machine_create(struct machine *m);

@@ -7,7 +7,7 @@
  * Frames come in groups of four: roots, then a group a level, the last are data. Sensible entries
  * lead to the next group; others anywhere.
  */
-#include "tests/oracle/oracle.h"
+#include "tests/oracle/processor.h"
 
 #include <string.h>
 
@@ -157,8 +157,7 @@ static void check_changes(struct machine *m, const struct step *s)
         if (m->before[word] == now && at != s->stored)
             continue;
         log_change(m, at, m->before[word]);
-        if (at == s->stored &&
-            s->access) /* it may have been walked by before it stored to itself */
+        if (at == s->stored && (s->access || m->has_seen)) /* it may have been walked by before */
             log_change(m, at, m->before[word] | PTE_A | PTE_D);
         if (at == s->stored && now != s->value)
             log_change(m, at, s->value); /* A or D came after the store */
@@ -271,6 +270,75 @@ static void step_access(struct machine *m, struct step *s)
     }
 }
 
+/* Change the hot frames' words with what they were before the step. */
+static void swap_with_before(struct machine *m)
+{
+    for (unsigned i = 0; i < WORDS; i++) {
+        uint64_t *now = ram_word(m, word_of(i)), *before = &m->before[word_of(i)], word = *now;
+        *now = *before;
+        *before = word;
+    }
+}
+
+/* Now, or when the store that the hypervisor carries out had not come to memory yet: until the
+ * instruction is over, nobody else can know. */
+static bool allowed_within_step(struct machine *m, const struct seen *s)
+{
+    if (reference_allows(m, s->cpu, s->gva, WALK_READ, &s->got))
+        return true;
+    swap_with_before(m);
+    bool allowed = reference_allows(m, s->cpu, s->gva, WALK_READ, &s->got);
+    swap_with_before(m);
+    return allowed;
+}
+
+/* See oracle.h. What exits waits for the hypervisor, and tells nothing. */
+static void look_on(struct machine *m)
+{
+    struct chance chance = m->chance;
+
+    m->chance = m->others; /* what others do does not change the program */
+    unsigned i = below(&m->chance, PROCESSORS);
+    uint64_t gva = random_gva(m);
+    m->others = m->chance;
+    m->chance = chance;
+    if (i == m->exited || m->has_seen)
+        return;
+    struct processor *cpu = &m->cpu[i];
+    struct attempt t = processor_try(m, cpu, gva, WALK_READ);
+    struct outcome got = {.kind = OUTCOME_NO_RAM};
+    if (t.kind == TRY_FAULT)
+        processor_forget_address(cpu, gva, false);
+    if (t.kind == TRY_VIOLATION ||
+        (t.kind == TRY_FAULT && cpu->state == CPT_SHADOW && (t.error_code & PF_P)))
+        return;
+    if (t.kind == TRY_FAULT)
+        got = (struct outcome){.kind = OUTCOME_FAULT, .error_code = t.error_code};
+    else if (t.host != 0)
+        got = (struct outcome){.kind = OUTCOME_OK, .gpa = machine_gpa_of_host(t.host)};
+    m->seen = (struct seen){.cpu = i, .gva = gva, .state = cpu->state, .got = got};
+    m->seen.allowed = allowed_within_step(m, &m->seen);
+    m->has_seen = true;
+    m->looked_on++;
+}
+
+static void judge_seen(struct machine *m)
+{
+    const struct seen *s = &m->seen;
+
+    if (!m->has_seen)
+        return;
+    m->has_seen = false;
+    if (m->wrong[0] || s->allowed || reference_allows(m, s->cpu, s->gva, WALK_READ, &s->got))
+        return;
+    print_path(m, s->cpu, s->gva);
+    machine_wrong(m,
+                  "%s, just before an invalidation: a read of 0x%lx: %s, error code 0x%x, 0x%lx: a "
+                  "bare machine cannot",
+                  cpt_state_name(s->state), (unsigned long)s->gva, outcome_names[s->got.kind],
+                  s->got.error_code, (unsigned long)s->got.gpa);
+}
+
 static void load_cr3(struct machine *m)
 {
     unsigned i = below(&m->chance, PROCESSORS);
@@ -299,6 +367,7 @@ static void flush_global(struct machine *m)
     unsigned i = below(&m->chance, PROCESSORS);
     struct processor *cpu = &m->cpu[i];
 
+    m->exited = i;
     forget_everything(m, cpu);
 }
 
@@ -307,6 +376,7 @@ static void change_registers(struct machine *m)
     unsigned i = below(&m->chance, PROCESSORS);
     struct processor *cpu = &m->cpu[i];
 
+    m->exited = i;
     switch (below(&m->chance, 3)) {
     case 0:
         cpu->cpt.write_protect = !cpu->cpt.write_protect;
@@ -363,6 +433,7 @@ static void one_step(struct machine *m)
 
     m->now++;
     m->trace.time = m->now;
+    m->exited = EXITED_NONE;
     switch (below(&m->chance, 32)) {
     case 0:
         load_cr3(m);
@@ -378,6 +449,7 @@ static void one_step(struct machine *m)
         break;
     case 3: {
         unsigned i = below(&m->chance, PROCESSORS);
+        m->exited = i;
         cpt_tick(m->cpt, &m->cpu[i].cpt, m->now);
         machine_refresh(m, i);
         break;
@@ -409,9 +481,14 @@ static void one_step(struct machine *m)
         break;
     }
     check_changes(m, &s);
+    judge_seen(m);
+    m->exited = EXITED_NONE;
     cpt_stress(m->cpt);
+    check_changes(m, &(struct step){.stored = ~0ull});
+    judge_seen(m);
     if (m->kicked || one_in(&m->chance, 8)) {
         m->kicked = false;
+        m->exited = EXITED_ALL;
         for (unsigned i = 0; i < PROCESSORS; i++)
             machine_refresh(m, i);
     }
@@ -445,6 +522,8 @@ bool program_run(struct machine *m, unsigned steps)
 
     m->wrong[0] = '\0';
     m->printed = (struct trace_cursor){0};
+    m->look_on = look_on;
+    m->others = m->chance;
     machine_reset(m);
     build(m);
     for (unsigned i = 0; i < PROCESSORS; i++)
