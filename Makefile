@@ -81,6 +81,7 @@ help:
 	@echo 'make run GUEST=linux  Debian'\''s Linux with a shell on the terminal (docs/linux.md)'
 	@echo 'make test       the same set-up, then all tests; the last line counts them'
 	@echo 'make test-linux  Linux in every way of paging, on one and four processors; takes hours'
+	@echo 'make test-long  that, and attacks and random exits by more seeds'
 	@echo 'make workloads  Linux programs in each way of paging, and a table of them (docs/linux.md)'
 	@echo 'make faults     what can fail in the start and in whole runs fails, one after another; takes an hour or two'
 	@echo 'make soak       an hour of VMs that come and go, watched for losses; MINUTES=N (docs/robustness.md)'
@@ -130,6 +131,11 @@ workloads: setup-run setup-linux
 # Linux in every way of paging, on one and four processors; hours.
 test-linux: setup-test setup-linux
 	@$(MAKE) --no-print-directory all
+	@python3 tests/boot/run.py --long $(or $(ONLY),linux workloads)
+
+# All boots that `make test` has no time for: these, attacks and the fuzz guest by other seeds; ONLY=NAME chooses.
+test-long: setup-test setup-linux
+	@$(MAKE) --no-print-directory all
 	@python3 tests/boot/run.py --long $(ONLY)
 
 # The hypervisor and the loader with faults to inject: build/faults.
@@ -173,4 +179,4 @@ $(BUILD)/twofold.ini: Makefile guest-tests/guests.mk
 clean:
 	rm -rf $(BUILD) $(OUT)
 
-.PHONY: all hypervisor boot guests help run bench report workloads test test-linux faults faults-build soak check image clean
+.PHONY: all hypervisor boot guests help run bench report workloads test test-linux test-long faults faults-build soak check image clean

@@ -26,6 +26,8 @@ from twofold import console, image, machine  # noqa: E402
 
 SIDE_BY_SIDE = 2
 LOADER_FAILED = b"BdsDxe: failed to start"  # what the firmware then does is not ours
+SHORT = real_guests.ALL + attacks.ALL + fuzz_guest.ALL + scenarios.ALL + faults.ALL
+LONG = real_guests.LONG + attacks.LONG + fuzz_guest.LONG
 
 
 class Console:
@@ -111,10 +113,7 @@ def results_of(scenario):
 
 def main():
     words = sys.argv[1:]
-    if "--long" in words:
-        there = real_guests.LONG + attacks.LONG + fuzz_guest.LONG
-    else:
-        there = real_guests.ALL + attacks.ALL + fuzz_guest.ALL + scenarios.ALL + faults.ALL
+    there = LONG if "--long" in words else SHORT
     names = [w for w in words if w != "--long"]
     chosen = [s for s in there if not names or any(n in s.name for n in names)]
     failed = 0

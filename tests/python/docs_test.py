@@ -137,8 +137,7 @@ def check_script(words):
 @functools.cache
 def scenario_names():
     """The names of all booted tests, as one text to look parts up in."""
-    program = ("import sys; sys.path[:0] = ['scripts', 'tests/boot']; import real_guests, scenarios; "
-               "print(*(s.name for s in real_guests.ALL + real_guests.LONG + scenarios.ALL))")
+    program = "import sys; sys.path[:0] = ['scripts', 'tests/boot']; import run; print(*(s.name for s in run.SHORT + run.LONG))"
     return run(sys.executable, "-c", program)[1]
 
 
@@ -196,7 +195,7 @@ def check_setting(span):
         return [f"settings: there is no key '{key}'"]
     if PLACEHOLDER.search(value) or value == "...":
         return []
-    tries = [parse_settings(f"[twofold]\n{span}\n[a]\nimage = a\n"), parse_settings(f"[a]\n{span}\n" + ("" if key == "image" else "image = a\n"))]
+    tries = [parse_settings(f"[twofold]\n{span}\n{'' if key == 'run' else 'run = together'}\n[a]\nimage = a\n"), parse_settings(f"[a]\n{span}\n" + ("" if key == "image" else "image = a\n"))]
     return [] if None in tries else [f"settings: `{span}`: {tries[0]}; {tries[1]}"]
 
 
