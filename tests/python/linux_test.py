@@ -204,7 +204,18 @@ def answers_are_typed_when_awaited():
     assert typed == [b"ls\r", b"exit\r", b"x"]
 
 
-TESTS = [answers_are_typed_when_awaited, archives_have_the_right_form, kernels_are_unpacked, broken_kernels_are_refused, warnings_are_compared,
+def the_soak_has_its_guests():
+    """Each by a name of its own, in an order that the seed gives."""
+    def names(seed):
+        return subprocess.run([ROOT / "scripts/soak", "--list", "--no-linux", "--seed", seed], capture_output=True, text=True,
+                              check=True).stdout.split()
+
+    first, again, other = names("1"), names("1"), names("2")
+    assert first == again and len(first) > 100 and len(set(first)) == len(first), first
+    assert first != other and {n for n in first if n.startswith("attack")} == {n for n in other if n.startswith("attack")}
+
+
+TESTS = [the_soak_has_its_guests, answers_are_typed_when_awaited, archives_have_the_right_form, kernels_are_unpacked, broken_kernels_are_refused, warnings_are_compared,
          ticks_are_found, workloads_become_a_table, keys_are_sorted, nothing_is_lost_on_the_terminal, a_raw_terminal_comes_back]
 
 
