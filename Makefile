@@ -81,7 +81,7 @@ help:
 	@echo 'make run GUEST=linux  Debian'\''s Linux with a shell on the terminal (docs/linux.md)'
 	@echo 'make test       the same set-up, then all tests; the last line counts them'
 	@echo 'make test-linux  Linux in every way of paging, on one and four processors; takes hours'
-	@echo 'make test-long  that, and attacks and random exits by more seeds'
+	@echo 'make test-long  that, attacks and random exits by more seeds, the suite with other EPT pages'
 	@echo 'make workloads  Linux programs in each way of paging, and a table of them (docs/linux.md)'
 	@echo 'make faults     what can fail in the start and in whole runs fails, one after another; takes an hour or two'
 	@echo 'make soak       an hour of VMs that come and go, watched for losses; MINUTES=N (docs/robustness.md)'
@@ -133,7 +133,8 @@ test-linux: setup-test setup-linux
 	@$(MAKE) --no-print-directory all
 	@python3 tests/boot/run.py --long $(or $(ONLY),linux workloads)
 
-# All boots that `make test` has no time for: these, attacks and the fuzz guest by other seeds; ONLY=NAME chooses.
+# All boots that `make test` has no time for: these, attacks and the fuzz guest by other seeds, the suite with
+# other EPT pages. ONLY=NAME chooses.
 test-long: setup-test setup-linux
 	@$(MAKE) --no-print-directory all
 	@python3 tests/boot/run.py --long $(ONLY)

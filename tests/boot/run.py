@@ -27,7 +27,7 @@ from twofold import console, image, machine  # noqa: E402
 SIDE_BY_SIDE = 2
 LOADER_FAILED = b"BdsDxe: failed to start"  # what the firmware then does is not ours
 SHORT = real_guests.ALL + attacks.ALL + fuzz_guest.ALL + scenarios.ALL + faults.ALL
-LONG = real_guests.LONG + attacks.LONG + fuzz_guest.LONG
+LONG = real_guests.LONG + attacks.LONG + fuzz_guest.LONG + scenarios.LONG
 
 
 class Console:
