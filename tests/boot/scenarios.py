@@ -649,14 +649,14 @@ def suite(kind, page):
     return Scenario(f"suite-{kind}-{page}", check, suite_vms(page, *keys), guest_files(*BENCHMARKS, "checks"), limit=900)
 
 
-LONG = [suite("nested", "1g"), suite("nested", "4k"), suite("compound", "2m"), suite("shadow", "4k"), suite("stress", "2m")]
+LONG = [suite("nested", "1g"), suite("nested", "4k"), suite("compound", "2m"), suite("shadow", "4k"), suite("stress", "2m"),
+        older("sandy-bridge", cpu_model="corei7_sandy_bridge_2600k")]
 
 ALL = [
     suite("nested", "2m"), suite("compound", "4k"), suite("shadow", "2m"), suite("stress", "4k"),
     Scenario("costs", check_costs, costs_vms(), guest_files("tables", "touch", "mixed", "phases", "modes"), limit=300),
     older("lynnfield", "no unrestricted guest; going without", unrestricted=False,
           cpu_model="corei5_lynnfield_750"),
-    older("sandy-bridge", cpu_model="corei7_sandy_bridge_2600k"),
     Scenario("all-fall-backs", check_fall_backs, older_vms(), older_files, limit=300,
              globals=f"without = {FALL_BACKS}\nmitigations = all"),
     *(Scenario(f"self-test-{n.replace('_', '-')}", check_self_test(n), [guest("ends")], guest_files("ends"), machine="qemu",
