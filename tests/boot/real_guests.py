@@ -139,22 +139,26 @@ def check_neighbours(seen):
 # --- three Linux VMs: one is killed, one has a triple fault and starts again, the third is unmoved ---------------
 
 
+# Without `timer`, which wants to be woken in time: nine virtual processors share two.
+STEADY, PHOENIX = ([c for c in checks if c != "timer"] for checks in (CHECKS, QUICK))
+
+
 def side_by_side():
     shell = systems.build("shell")
-    return [linux_vm("steady", "shadow", 4, CHECKS),
+    return [linux_vm("steady", "shadow", 4, STEADY),
             ("victim", [*shell.keys(pvh=True), ("memory", "192M"), ("paging", "nested"), ("trace", "0"),
                         ("time_limit", TIME_LIMIT)]),
-            linux_vm("phoenix", "compound", 4, QUICK, ("on_reset", "restart"), options="reboot=t", arguments="again")]
+            linux_vm("phoenix", "compound", 4, PHOENIX, ("on_reset", "restart"), options="reboot=t", arguments="again")]
 
 
 def check_side_by_side(seen):
     ends = [(r["name"], r["end"]) for r in seen.records("vm")]
     text = guest_text(seen, "phoenix")
-    return [*check_one(seen, "steady", CHECKS),
+    return [*check_one(seen, "steady", STEADY),
             ends_as(seen, "victim", "ended"),
             expect("phoenix has a triple fault", "it resets itself" in text and ("phoenix", "reset") in ends, f"{ends}"),
             expect("and comes back", "back after a reset" in text and ends.count(("phoenix", "poweroff")) == 1, f"{ends}"),
-            *check_last_life(seen, "phoenix", QUICK),
+            *check_last_life(seen, "phoenix", PHOENIX),
             expect("all that happens while steady runs", set(ends[:2]) == {("victim", "ended"), ("phoenix", "reset")}, f"{ends}"),
             ended(seen, 1)]  # a VM that a person ended did not end well
 
