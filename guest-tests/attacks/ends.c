@@ -4,17 +4,13 @@
  * nothing else. tests/boot/attacks.py knows which end belongs to which.
  */
 #include "guest-tests/attacks/attacks.h"
+#include "guest-tests/lib/segments.h"
 
 #define NODE_WINDOW_40                                                                             \
     0x4000000000ull /* of physical addresses of 40 bits, hv/paging/compound.h                      \
                      */
 #define IST_NO_RAM 7u
 #define APIC       0xfee00000ull
-
-struct table_register {
-    uint16_t limit;
-    uint64_t base;
-} __attribute__((packed));
 
 static void undefined(void)
 {

@@ -4,6 +4,7 @@
  * live page tables, and code that a trapped store changes under its own feet.
  */
 #include "guest-tests/attacks/attacks.h"
+#include "guest-tests/lib/segments.h"
 
 #define IST_BROKEN    4u
 #define NON_CANONICAL 0x0000900000000000ull
@@ -16,11 +17,6 @@
 #define GATE_TYPE_TASK      0x5ull /* which IA-32e mode has not */
 #define GATE_PRESENT        (1ull << 47)
 #define GATE_BYTES          16u
-
-struct table_register {
-    uint16_t limit;
-    uint64_t base;
-} __attribute__((packed));
 
 static struct table_register read_idtr(void)
 {

@@ -5,6 +5,7 @@
  * that was there; after a flush that all have answered it must be the new.
  */
 #include "guest-tests/attacks/attacks.h"
+#include "guest-tests/lib/segments.h"
 
 #define AP_PAGE        0x8000ull /* start-up IPIs can name pages below 1 MiB */
 #define AP_STACK_BYTES (4 * PAGE)
@@ -19,11 +20,6 @@
 #define ID_SHIFT       24
 #define LEAF_TOPOLOGY  0xbu
 #define PATIENCE_S     20u /* of waiting for another processor, which may have to wait for its turn */
-
-struct table_register {
-    uint16_t limit;
-    uint64_t base;
-} __attribute__((packed));
 
 /* ap.S */
 struct ap_parameters {

@@ -1,11 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* triple: an exception with an IDT that is empty: a triple fault. */
 #include "guest-tests/lib/lib.h"
-
-struct table_register {
-    uint16_t limit;
-    uint64_t base;
-} __attribute__((packed));
+#include "guest-tests/lib/segments.h"
 
 void guest_main(void)
 {

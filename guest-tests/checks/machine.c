@@ -1,12 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Segments, user mode, and the catching of exceptions (checks.h). */
 #include "guest-tests/checks/checks.h"
-
-#define DESCRIPTOR_CODE64      0x00af9b000000ffffull
-#define DESCRIPTOR_DATA        0x00cf93000000ffffull
-#define DESCRIPTOR_USER_DATA   0x00cff3000000ffffull
-#define DESCRIPTOR_USER_CODE64 0x00affb000000ffffull
-#define DESCRIPTOR_TSS         0x0000890000000000ull
+#include "guest-tests/lib/segments.h"
 
 #define GATE_PRESENT   (1ull << 47)
 #define GATE_DPL3      (3ull << 45)
@@ -16,20 +11,6 @@
 /* User code and stack: PML4 entry 2, away from what the tests map. */
 #define USER_CODE  0x10000000000ull
 #define USER_STACK (USER_CODE + 16 * PAGE)
-
-struct tss {
-    uint32_t reserved0;
-    uint64_t rsp[3];
-    uint64_t reserved1;
-    uint64_t ist[7];
-    uint64_t reserved2;
-    uint16_t reserved3, io_map;
-} __attribute__((packed));
-
-struct table_register {
-    uint16_t limit;
-    uint64_t base;
-} __attribute__((packed));
 
 struct caught caught;
 struct trap caught_frame;

@@ -2,30 +2,12 @@
 /* Segments and exceptions of the fuzz guest, and code that may fault (fuzz.h). Every exception has
  * a stack of its own, so that random code may have any RSP. */
 #include "guest-tests/fuzz/fuzz.h"
+#include "guest-tests/lib/segments.h"
 
-#define DESCRIPTOR_CODE64      0x00af9b000000ffffull
-#define DESCRIPTOR_DATA        0x00cf93000000ffffull
-#define DESCRIPTOR_USER_DATA   0x00cff3000000ffffull
-#define DESCRIPTOR_USER_CODE64 0x00affb000000ffffull
-#define DESCRIPTOR_TSS         0x0000890000000000ull
-#define GATE_IST1              (1ull << 32)
-#define CR4_TSD                (1ull << 2) /* RDTSC faults at CPL 3 */
-#define VECTORS                32u
-#define STACK_BYTES            16384u
-
-struct tss {
-    uint32_t reserved0;
-    uint64_t rsp[3];
-    uint64_t reserved1;
-    uint64_t ist[7];
-    uint64_t reserved2;
-    uint16_t reserved3, io_map;
-} __attribute__((packed));
-
-struct table_register {
-    uint16_t limit;
-    uint64_t base;
-} __attribute__((packed));
+#define GATE_IST1   (1ull << 32)
+#define CR4_TSD     (1ull << 2) /* RDTSC faults at CPL 3 */
+#define VECTORS     32u
+#define STACK_BYTES 16384u
 
 /* As world_enter takes it apart. */
 struct frame {

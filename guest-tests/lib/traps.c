@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Exceptions: an IDT for the first 32 vectors, one handler of the test's for all. */
 #include "guest-tests/lib/lib.h"
+#include "guest-tests/lib/segments.h"
 
 #define VECTORS        32u
 #define STUB_BYTES     16u
@@ -9,11 +10,6 @@
 struct gate {
     uint64_t low, high;
 };
-
-struct table_register {
-    uint16_t limit;
-    uint64_t base;
-} __attribute__((packed));
 
 extern const char trap_stubs[];
 void trap_common_c(struct trap *trap);

@@ -36,7 +36,6 @@ class Scenario:
     limit: float = 240  # seconds
     answers: typing.Sequence = ()  # (what is awaited, what is then typed), bytes, in their order; none: no input
     devices: typing.Sequence = ()  # further ones, for QEMU
-    stop: typing.Any = None  # bytes in a line that end the machine: what follows does not matter
 
 
 def expect(name, condition, why):
