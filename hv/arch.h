@@ -114,6 +114,9 @@ void arch_native_run(struct vm *vm, const struct entry_state *entry);
 struct cpt_host;
 struct cpt_host arch_paging_host(struct vm *vm);
 
+/* Bring what the VM's compound page table counts of time (cpt_collect) up to the exit of `vcpu`. */
+void arch_paging_collect(struct vcpu *vcpu);
+
 /* Whether INVLPG can be made to exit: without that no table may go out of sync. */
 bool arch_sees_invalidations(void);
 

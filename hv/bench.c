@@ -319,7 +319,11 @@ uint64_t bench_begin(struct vcpu *vcpu, const char *name, enum tf_phase phase)
     b->walks = 0;
     b->walk_references = 0;
     b->counts = (struct cpt_counts){0};
-    b->paging = vcpu->vm->paging.cpt ? *cpt_stats(vcpu->vm->paging.cpt) : (struct cpt_stats){0};
+    b->paging = (struct cpt_stats){0};
+    if (vcpu->vm->paging.cpt) {
+        arch_paging_collect(vcpu);
+        b->paging = *cpt_stats(vcpu->vm->paging.cpt);
+    }
     begin_samples(vcpu);
     b->state = BENCH_RUNNING;
     /* BEGIN itself is counted already, END is not yet when it looks: neither is in the difference.
@@ -338,6 +342,8 @@ static void end_record(struct vcpu *vcpu, const struct tf_bench_result *result, 
 
     b->result = *result;
     bench_sample(vcpu); /* while the guest's registers are at hand */
+    if (vcpu->vm->paging.cpt)
+        arch_paging_collect(vcpu);
     end_counting(vcpu->vm);
     b->exits[reason]--;
     b->watches = 0;

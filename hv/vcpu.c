@@ -159,8 +159,11 @@ static void serve_requests(struct vm *vm)
     __atomic_store_n(&vm->serving, 1, __ATOMIC_SEQ_CST);
     uint32_t requests = __atomic_exchange_n(&vm->requests, 0, __ATOMIC_SEQ_CST);
 
-    if (requests & VM_ASK_STATISTICS)
+    if (requests & VM_ASK_STATISTICS) {
+        if (vm->paging.cpt)
+            cpt_collect(vm->paging.cpt, NULL, 0);
         print_statistics(vm);
+    }
     if (requests & VM_ASK_MAP)
         guest_paging_print_map(vm);
     if (requests & VM_ASK_POWER_BUTTON)

@@ -242,6 +242,8 @@ static void finish(struct vm *vm)
     for (unsigned i = 0; i < vm->vcpu_count && vm->started; i++)
         sched_remove(&vm->vcpu[i]);
     vm->ticks = vm->started ? time_now() - vm->started : 0;
+    if (vm->paging.cpt)
+        cpt_collect(vm->paging.cpt, NULL, 0);
     console_begin();
     devices_flush(&vm->devices);
     bench_finish(vm);

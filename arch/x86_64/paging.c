@@ -229,6 +229,11 @@ void paging_end_slice(struct vcpu *vcpu)
     cpu->since = vcpu->arch->guest_ticks;
 }
 
+void arch_paging_collect(struct vcpu *vcpu)
+{
+    cpt_collect(vcpu->vm->paging.cpt, &vcpu->cpt, vcpu->arch->guest_ticks);
+}
+
 /* --- following -------------------------------------------------------------------------------- */
 
 static void load_root(struct vcpu *vcpu)
@@ -275,7 +280,8 @@ void paging_follow_now(struct vcpu *vcpu)
         vcpu->arch->next_look = next_look;
         arch_vcpu_arm(vcpu, vcpu->arch->wake_at); /* or sooner, for this */
     }
-    if (cpt_refresh(c, &vcpu->cpt) || cpt_stats(c)->root_changes != vcpu->arch->root_changes)
+    if (cpt_refresh(c, &vcpu->cpt, vcpu->arch->guest_ticks) ||
+        cpt_stats(c)->root_changes != vcpu->arch->root_changes)
         apply(vcpu);
     watch_invalidations(vcpu);
     sample(vcpu);

@@ -234,7 +234,11 @@ static inline bool cpt_load_recent(const struct cpt *c, struct cpt_cpu *cpu, uin
 
 /* Have `cpu` follow what became of its root meanwhile (another processor or an interval may have
  * changed it). True if state or node_cr3 is another now. */
-bool cpt_refresh(struct cpt *c, struct cpt_cpu *cpu);
+bool cpt_refresh(struct cpt *c, struct cpt_cpu *cpu, uint64_t now);
+
+/* Bring what is counted of time and CR3 loads (cpt_stats) up to `now` of `cpu`, and of the others
+ * to where they were last. NULL: no processor runs. */
+void cpt_collect(struct cpt *c, const struct cpt_cpu *cpu, uint64_t now);
 
 /* An interval may have ended (head's next_look): count, and let the policy decide. */
 void cpt_tick(struct cpt *c, struct cpt_cpu *cpu, uint64_t now);

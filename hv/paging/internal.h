@@ -453,8 +453,6 @@ void root_set_state(struct cpt *c, struct root *r, enum cpt_state state);
 uint32_t root_node(struct cpt *c, struct root *r, enum cpt_format format);
 void root_drop_nodes(struct cpt *c, struct root *r, enum cpt_format format);
 bool root_runs(const struct cpt *c, const struct root *r);
-/* Bring what processors counted to the roots. */
-void collect_counts(struct cpt *c, struct cpt_cpu *cpu, uint64_t now);
 struct root *root_find(const struct cpt *c, uint64_t gfn);
 bool root_is_blocked(const struct cpt *c, const struct root *r);
 /* `ran` ticks with `loads` CR3 loads in the recent past: which state should it have? */

@@ -155,8 +155,7 @@ void cpt_tick(struct cpt *c, struct cpt_cpu *cpu, uint64_t now)
 {
     if (now < c->head.next_look)
         return;
-    for (uint32_t i = 0; i < c->cpus; i++)
-        collect_counts(c, c->cpu[i], c->cpu[i] == cpu ? now : c->cpu[i]->since);
+    cpt_collect(c, cpu, now);
     c->epoch++;
     c->stats.intervals++;
     uint64_t events = c->events;

@@ -219,7 +219,7 @@ void cpt_add_cpu(struct cpt *c, struct cpt_cpu *cpu)
     c->cpu[c->cpus++] = cpu;
 }
 
-void collect_counts(struct cpt *c, struct cpt_cpu *cpu, uint64_t now)
+static void collect_counts(struct cpt *c, struct cpt_cpu *cpu, uint64_t now)
 {
     cpu->recent[cpu->running].ran += now - cpu->since;
     cpu->since = now;
@@ -242,6 +242,12 @@ void collect_counts(struct cpt *c, struct cpt_cpu *cpu, uint64_t now)
         recent->ran = 0;
         recent->loads = 0;
     }
+}
+
+void cpt_collect(struct cpt *c, const struct cpt_cpu *cpu, uint64_t now)
+{
+    for (uint32_t i = 0; i < c->cpus; i++)
+        collect_counts(c, c->cpu[i], c->cpu[i] == cpu ? now : c->cpu[i]->since);
 }
 
 /* The node that `state` walks by, or CPT_NONE. */
@@ -323,7 +329,7 @@ bool cpt_has_risen_roots(const struct cpt *c)
     return c->risen_roots > 0;
 }
 
-bool cpt_refresh(struct cpt *c, struct cpt_cpu *cpu)
+bool cpt_refresh(struct cpt *c, struct cpt_cpu *cpu, uint64_t now)
 {
     enum cpt_state state = cpu->state;
     uint64_t cr3 = cpu->node_cr3;
@@ -332,7 +338,7 @@ bool cpt_refresh(struct cpt *c, struct cpt_cpu *cpu)
         settle(c);
         return false;
     }
-    collect_counts(c, cpu, c->trace->time);
+    collect_counts(c, cpu, now);
     walk_by(c, cpu, cpu->root == CPT_NONE ? NULL : &c->root[cpu->root]);
     settle(c);
     cpu->recent[cpu->running].generation = 0; /* what it holds is older */

@@ -51,7 +51,7 @@ void machine_refresh(struct machine *m, unsigned i)
 {
     struct processor *cpu = &m->cpu[i];
 
-    cpt_refresh(m->cpt, &cpu->cpt);
+    cpt_refresh(m->cpt, &cpu->cpt, m->now);
     cpu->state = cpu->cpt.state;
     cpu->processor_cr3 = cpu->cpt.node_cr3;
 }

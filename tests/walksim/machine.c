@@ -241,7 +241,7 @@ static void follow(struct machine *m)
 {
     enum cpt_state before = m->state;
 
-    cpt_refresh(m->cpt, &m->cpu);
+    cpt_refresh(m->cpt, &m->cpu, m->trace.time);
     m->state = m->cpu.state;
     if (m->state !=
         before) /* translations with EPT and without are apart (VPID), but ours are not */
