@@ -17,6 +17,13 @@
 
 #define BACKOFF_MAX      1024u
 #define EVICT_CANDIDATES 128u
+/*
+ * A policy that keeps the handling makes again what it gave up. Among so many nodes for each
+ * processor, given up in turn, there is room for all that one instruction walks: code, operands and
+ * what the delivery of an event reads, each of which may cross into another table. With fewer, the
+ * nodes of one instruction could take each other's place for ever.
+ */
+#define EVICT_LEAST 16u
 
 void table_demote(struct cpt *c, struct table *t, enum trace_kind why)
 {
@@ -160,9 +167,12 @@ void table_zap(struct cpt *c, struct table *t)
 
 bool evict(struct cpt *c, enum cpt_format format)
 {
+    bool keeps = policy_keeps_handling(&c->settings.policy);
+    uint32_t least = keeps ? EVICT_LEAST * c->cpus : 1;
+    uint32_t most = least > EVICT_CANDIDATES ? least : EVICT_CANDIDATES;
     uint32_t oldest = CPT_NONE, candidates = 0;
 
-    for (uint32_t i = 0; i < c->nodes_total && candidates < EVICT_CANDIDATES; i++) {
+    for (uint32_t i = 0; i < c->nodes_total && candidates < most; i++) {
         c->sweep = c->sweep + 1 < c->nodes_total ? c->sweep + 1 : 0;
         if (!can_give_up(c, c->sweep, format))
             continue;
@@ -170,14 +180,15 @@ bool evict(struct cpt *c, enum cpt_format format)
         if (oldest == CPT_NONE || c->node[c->sweep].epoch < c->node[oldest].epoch)
             oldest = c->sweep;
     }
-    if (oldest == CPT_NONE)
+    if (candidates < least)
         return evict_root(c, format);
+    c->sweep = oldest; /* of those as old, the next one is next */
     if (c->node[oldest].table == CPT_NONE) {
         entry_trap(c, c->node[oldest].next, c->node[oldest].parent_slot);
         return true;
     }
     struct table *t = &c->table[c->node[oldest].table];
-    if (policy_keeps_handling(&c->settings.policy)) {
+    if (keeps) {
         c->stats.evictions++;
         table_zap(c, t);
     } else {

@@ -194,10 +194,11 @@ struct cpt {
     struct table *found; /* by the last violation of a protected page; never one that is free */
     uint64_t frames;
     bool owes_invalidation;
-    uint64_t epoch;    /* intervals so far */
-    uint64_t interval; /* of now: quiet ones are longer */
-    uint64_t events;   /* in this interval: what makes it not quiet */
-    uint32_t sweep;    /* where the search for a table to evict goes on */
+    uint64_t epoch;     /* intervals so far */
+    uint64_t interval;  /* of now: quiet ones are longer */
+    uint64_t events;    /* in this interval: what makes it not quiet */
+    uint64_t next_turn; /* interval: see has_room */
+    uint32_t sweep;     /* where the search for a table to evict goes on */
     uint64_t random;
 };
 

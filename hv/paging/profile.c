@@ -13,7 +13,8 @@
 #define LOOK_RARELY                                                                                \
     16u /* intervals: the longest that a table that keeps changing is left alone                   \
          */
-#define HASH_FACTOR 0x9e3779b97f4a7c15ull
+#define TURN_INTERVALS 16u /* between promotions that take another table's nodes */
+#define HASH_FACTOR    0x9e3779b97f4a7c15ull
 
 struct content {
     uint64_t hash;  /* of all but A and D; never 0 */
@@ -32,6 +33,22 @@ static struct content content_of(const uint64_t *guest)
         walked |= e & e << 5; /* bit 5, A, where bit 0, P, is set too */
     }
     return (struct content){hash | 1, marks, (walked & PTE_A) != 0};
+}
+
+/*
+ * Where more tables are in use than there are nodes, each that is promoted takes another's, which
+ * would be promoted next. Whose nodes are in place stays, but now and then one is let in, so that
+ * what is no longer walked goes in time.
+ */
+static bool has_room(struct cpt *c)
+{
+    if (c->used_nodes[CPT_FORMAT_COMPOUND] < c->memory.node_count[CPT_FORMAT_COMPOUND] &&
+        c->used_nodes[CPT_FORMAT_SHADOW] < c->memory.node_count[CPT_FORMAT_SHADOW])
+        return true;
+    if (c->epoch < c->next_turn)
+        return false;
+    c->next_turn = c->epoch + TURN_INTERVALS;
+    return true;
 }
 
 static void look_at_table(struct cpt *c, struct table *t)
@@ -66,7 +83,7 @@ static void look_at_table(struct cpt *c, struct table *t)
      */
     if (t->unchanged < t->wanted_unchanged)
         c->events++;
-    if (policy_promotes(&c->settings.policy, &view))
+    if (policy_promotes(&c->settings.policy, &view) && has_room(c))
         table_promote(c, t);
 }
 

@@ -39,10 +39,11 @@ WAYS = {
     "static": [("paging", "compound"), ("policy", "static")],
     "stress": [("paging", "compound"), ("stress", "20")],
     "little": [("paging", "compound"), ("shadow_memory", "64K")],
+    "few": [("paging", "shadow"), ("shadow_memory", "64K")],
 }
 
 # In ways that do not run everything: what they are for.
-SMALL = {"stress": "storm", "little": "pool"}
+SMALL = {"stress": "storm", "little": "pool", "few": "pool"}
 
 # victim.c's numbers, computed here on their own.
 VICTIM_MARK = 0x51C7 << 48

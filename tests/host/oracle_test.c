@@ -186,6 +186,134 @@ static void regions_lead_to_their_tables(void)
     CHECK(known > 500 && below_roots > 300, "%u known, %u below roots", known, below_roots);
 }
 
+/* --- few nodes -------------------------------------------------------------------------------- */
+
+#define LEAF_TABLES 20u
+#define OPERANDS    8u
+
+/* Root, two tables, and leaf tables that map one page of data each: frames in this order. */
+static uint64_t guest_of_leaf_tables(void)
+{
+    const uint64_t flags = PTE_P | PTE_W | PTE_A;
+
+    for (unsigned level = 4; level > 2; level--)
+        machine_frame(&machine, 4 - level)[0] = hot_gpa(5 - level) | flags;
+    for (unsigned t = 0; t < LEAF_TABLES; t++) {
+        machine_frame(&machine, 2)[t] = hot_gpa(3 + t) | flags;
+        machine_frame(&machine, 3 + t)[0] = hot_gpa(3 + LEAF_TABLES) | flags;
+    }
+    return hot_gpa(0);
+}
+
+/* So many processors at an instruction with operands by different leaf tables, turn by turn.
+ * Whether one of them ends. */
+static bool an_instruction_ends(unsigned processors, unsigned first)
+{
+    uint64_t gva[PROCESSORS][OPERANDS];
+
+    for (unsigned n = 0; n < PROCESSORS * OPERANDS; n++)
+        gva[n / OPERANDS][n % OPERANDS] = (uint64_t)((first + n) % LEAF_TABLES) << PAGE_SHIFT_2M;
+    for (unsigned exits = 0; exits < EXITS_MAX * OPERANDS && !machine.wrong[0]; exits++) {
+        unsigned p = exits % processors;
+        if (machine_read_all(&machine, p, gva[p], OPERANDS))
+            return true;
+        machine_refresh(&machine, (p + 1) % processors); /* it is told of what the first did */
+    }
+    return false;
+}
+
+/* A guest of leaf tables, with so many nodes of each format. */
+static void start_with_leaf_tables(const struct policy_settings *policy, uint32_t few)
+{
+    const uint32_t nodes[CPT_FORMATS] = {few, few};
+    struct cpt_settings settings = {.levels = 4,
+                                    .physical_bits = PHYSICAL_BITS,
+                                    .max_leaf = 3,
+                                    .policy = *policy,
+                                    .interval = 1,
+                                    .interval_max = 1};
+
+    settings.policy.cost_reference = 1000;
+    settings.policy.walk_ticks = 1;
+    machine.look_on = NULL;
+    machine_start(&machine, &settings, nodes);
+    uint64_t cr3 = guest_of_leaf_tables();
+    for (unsigned p = 0; p < PROCESSORS; p++)
+        machine_load_cr3(&machine, p, cr3, false);
+}
+
+static void end_interval(void)
+{
+    machine.now += 10;
+    machine.trace.time = machine.now;
+    cpt_tick(machine.cpt, &machine.cpu[0].cpt, machine.now);
+    machine_refresh(&machine, 0);
+}
+
+static uint64_t evictions_with(const struct policy_settings *policy, uint32_t few,
+                               unsigned processors)
+{
+    start_with_leaf_tables(policy, few);
+    machine.cpt->cpus = processors;
+    for (unsigned round = 0; round < LEAF_TABLES; round++) {
+        for (unsigned p = 0; p < processors; p++)
+            machine_load_cr3(&machine, p, hot_gpa(0), false);
+        CHECK(an_instruction_ends(processors, round * 3), "%s, %u nodes, %u processors: %s",
+              policy_name(policy->kind), few, processors, machine.wrong);
+        if (round % 8 == 0) /* most nodes are as old as others */
+            end_interval();
+    }
+    return cpt_stats(machine.cpt)->evictions;
+}
+
+/* What one operand needs must not take the place of another's for ever. */
+static void instructions_end_however_few_nodes(void)
+{
+    static const struct policy_settings policies[] = {
+        {.kind = POLICY_STATIC, .pinned_shadow = true},
+        {.kind = POLICY_STATIC, .switch_level = 0},
+        {.kind = POLICY_SHSP},
+        {.kind = POLICY_COST, .demote_writes = 2, .promote_unchanged = 1},
+        {.kind = POLICY_THRESHOLD, .demote_writes = 2, .promote_unchanged = 1},
+    };
+
+    for (unsigned i = 0; i < ARRAY_SIZE(policies); i++) {
+        uint64_t evictions = 0;
+        for (uint32_t few = 1; few <= LEAF_TABLES + 4; few++) {
+            for (unsigned processors = 1; processors <= PROCESSORS; processors++)
+                evictions += evictions_with(&policies[i], few, processors);
+        }
+        CHECK(evictions > 10, "%s: %lu evictions", policy_name(policies[i].kind),
+              (unsigned long)evictions);
+    }
+}
+
+/* With more tables in use than nodes, what is in place stays: evictions do not go on with time. */
+static void few_nodes_do_not_change_hands_for_ever(void)
+{
+    enum { INTERVALS = 320, NODES = 10 };
+    static const enum policy_kind kinds[] = {POLICY_COST, POLICY_THRESHOLD};
+
+    for (unsigned i = 0; i < ARRAY_SIZE(kinds); i++) {
+        const struct policy_settings policy = {
+            .kind = kinds[i], .demote_writes = 2, .promote_unchanged = 1, .root_age = 1};
+        start_with_leaf_tables(&policy, NODES);
+        machine.cpt->cpus = 1;
+        uint64_t first = 0;
+        for (unsigned interval = 0; interval < 2 * INTERVALS; interval++) {
+            if (interval == INTERVALS)
+                first = cpt_stats(machine.cpt)->evictions;
+            for (uint64_t t = 0; t < LEAF_TABLES; t++)
+                machine_access(&machine, 0, t << PAGE_SHIFT_2M, WALK_READ, 0);
+            end_interval();
+        }
+        uint64_t later = cpt_stats(machine.cpt)->evictions - first;
+        CHECK(first > 0, "%s: no evictions", policy_name(kinds[i]));
+        CHECK(later > 0 && later <= 2 * INTERVALS / 16, "%s: %lu evictions in %u intervals",
+              policy_name(kinds[i]), (unsigned long)later, INTERVALS);
+    }
+}
+
 int main(void)
 {
     if (!machine_create(&machine))
@@ -196,6 +324,8 @@ int main(void)
     RUN(programs_reach_everything);
     RUN(the_invariants_notice_damage);
     RUN(regions_lead_to_their_tables);
+    RUN(instructions_end_however_few_nodes);
+    RUN(few_nodes_do_not_change_hands_for_ever);
     machine_destroy(&machine);
     return test_status();
 }

@@ -8,8 +8,6 @@
 
 #include "hv/paging/internal.h"
 
-#define EXITS_MAX 64u /* for one access: more is an endless loop */
-
 void machine_wrong(struct machine *m, const char *format, ...)
 {
     va_list args;
@@ -183,35 +181,62 @@ static bool handle(struct machine *m, unsigned i, struct attempt *t, unsigned ac
     return true;
 }
 
+/* Carry the access out once. False when it exited, and is to be tried again. */
+static bool access_once(struct machine *m, unsigned i, uint64_t gva, unsigned access,
+                        uint64_t value, struct outcome *outcome)
+{
+    struct processor *cpu = &m->cpu[i];
+    struct attempt t = processor_try(m, cpu, gva, access);
+
+    if (t.kind == TRY_FAULT) {
+        processor_forget_address(cpu, gva, false);
+        t.a.gva = (gva_t){gva};
+    }
+    if (t.kind == TRY_OK) {
+        if (t.host == 0) {
+            *outcome = (struct outcome){.kind = OUTCOME_NO_RAM};
+            return true;
+        }
+        if (access & WALK_WRITE)
+            *(uint64_t *)(m->ram + (t.host - RAM_BASE)) = value;
+        *outcome = (struct outcome){.kind = OUTCOME_OK, .gpa = machine_gpa_of_host(t.host)};
+        return true;
+    }
+    if (t.kind == TRY_FAULT && (cpu->state != CPT_SHADOW || !(t.error_code & PF_P))) {
+        *outcome = (struct outcome){.kind = OUTCOME_FAULT, .error_code = t.error_code};
+        return true;
+    }
+    bool ended = handle(m, i, &t, access, value, outcome);
+    machine_refresh(m, i);
+    return ended;
+}
+
 struct outcome machine_access(struct machine *m, unsigned i, uint64_t gva, unsigned access,
                               uint64_t value)
 {
-    struct processor *cpu = &m->cpu[i];
     struct outcome outcome = {0};
 
     m->exited = i;
     for (unsigned exits = 0; exits < EXITS_MAX && !m->wrong[0]; exits++) {
-        struct attempt t = processor_try(m, cpu, gva, access);
-        if (t.kind == TRY_FAULT) {
-            processor_forget_address(cpu, gva, false);
-            t.a.gva = (gva_t){gva};
-        }
-        if (t.kind == TRY_OK && t.host == 0)
-            return (struct outcome){.kind = OUTCOME_NO_RAM};
-        if (t.kind == TRY_OK) {
-            if (access & WALK_WRITE)
-                *(uint64_t *)(m->ram + (t.host - RAM_BASE)) = value;
-            return (struct outcome){.kind = OUTCOME_OK, .gpa = machine_gpa_of_host(t.host)};
-        }
-        if (t.kind == TRY_FAULT && (cpu->state != CPT_SHADOW || !(t.error_code & PF_P)))
-            return (struct outcome){.kind = OUTCOME_FAULT, .error_code = t.error_code};
-        bool ended = handle(m, i, &t, access, value, &outcome);
-        machine_refresh(m, i);
-        if (ended)
+        if (access_once(m, i, gva, access, value, &outcome))
             return outcome;
     }
     machine_wrong(m, "an access to 0x%lx never ends", (unsigned long)gva);
     return outcome;
+}
+
+bool machine_read_all(struct machine *m, unsigned i, const uint64_t *gva, unsigned count)
+{
+    struct outcome outcome = {0};
+
+    m->exited = i;
+    for (unsigned n = 0; n < count; n++) {
+        if (!access_once(m, i, gva[n], WALK_READ, 0, &outcome))
+            return false;
+        if (outcome.kind != OUTCOME_OK)
+            return true;
+    }
+    return true;
 }
 
 void machine_store(struct machine *m, uint64_t gpa, uint64_t value)
@@ -292,7 +317,8 @@ static void invalidate(void *context)
 {
     struct machine *m = context;
 
-    if (!m->kicked && m->exited != EXITED_ALL && m->programs == PROGRAMS_NOW)
+    if (!m->kicked && m->exited != EXITED_ALL && m->programs < PROGRAMS_BEFORE_BYSTANDERS &&
+        m->look_on)
         m->look_on(m);
     for (unsigned i = 0; i <= PROCESSORS; i++)
         processor_forget_all(&m->cpu[i]);
@@ -355,14 +381,14 @@ static void random_unsync(struct chance *chance, struct policy_settings *policy)
     policy->prefetch = one_in(chance, 2) ? 0 : 1u << below(chance, 10);
 }
 
-void machine_reset(struct machine *m)
+void machine_start(struct machine *m, const struct cpt_settings *settings,
+                   const uint32_t nodes[CPT_FORMATS])
 {
-    struct chance *chance = &m->chance;
-    bool unsync = m->programs != PROGRAMS_BEFORE_UNSYNC;
     const char *reason;
 
     for (unsigned frame = 0; frame < HOT_FRAMES; frame++)
         memset(machine_frame(m, frame), 0, PAGE_SIZE);
+    m->wrong[0] = '\0';
     m->kicked = false;
     m->has_seen = false;
     m->exited = EXITED_ALL; /* none has started */
@@ -372,25 +398,44 @@ void machine_reset(struct machine *m)
     m->changes = 0;
     m->forgotten = 0;
     memset(m->invlpgs, 0, sizeof(m->invlpgs));
-    m->levels = one_in(chance, 4) ? 5 : 4;
-    m->kind_walker = one_in(chance, 4);
-    m->reuse = !one_in(chance, 4);
-    m->narrow = m->programs < PROGRAMS_BEFORE_NARROW && one_in(chance, 2);
-    m->orderly = unsync && one_in(chance, 3);
-    m->busy = 4 * (m->levels - 1);
-    m->restless = m->programs < PROGRAMS_BEFORE_CHANGES && one_in(chance, 6);
+    m->levels = settings->levels;
     trace_create(&m->trace, m->events, TRACE_EVENTS);
 
     struct cpt_host host = {m, protect, invalidate, references, NULL};
     struct cpt_memory memory = {
         .nodes = {m->nodes[0], m->nodes[1]},
         .node_base = {hpa(0), hpa(NODE_HPA)},
-        .node_count = {pool_size(chance), pool_size(chance)},
+        .node_count = {nodes[0], nodes[1]},
         .book = m->book,
     };
     struct cpt_ram ram = {m->ram, hpa(RAM_BASE), RAM_BYTES, RAM_HIGH};
+    memset(m->book, 0, cpt_book_bytes(2 * NODES_MAX, RAM_BYTES + RAM_HIGH));
+    m->cpt = cpt_create(&host, &memory, &ram, settings, &m->trace, &reason);
+    for (unsigned i = 0; i <= PROCESSORS; i++) {
+        struct processor *cpu = &m->cpu[i];
+        cpt_add_cpu(m->cpt, &cpu->cpt);
+        cpu->cpt.paging = i < PROCESSORS;
+        cpu->cpt.write_protect = true;
+        cpu->nxe = true;
+    }
+}
+
+void machine_reset(struct machine *m)
+{
+    struct chance *chance = &m->chance;
+    bool unsync = m->programs != PROGRAMS_BEFORE_UNSYNC;
+    unsigned levels = one_in(chance, 4) ? 5 : 4;
+
+    m->kind_walker = one_in(chance, 4);
+    m->reuse = !one_in(chance, 4);
+    m->narrow = m->programs < PROGRAMS_BEFORE_NARROW && one_in(chance, 2);
+    m->orderly = unsync && one_in(chance, 3);
+    m->busy = 4 * (levels - 1);
+    m->restless = m->programs < PROGRAMS_BEFORE_CHANGES && one_in(chance, 6);
+
+    uint32_t nodes[CPT_FORMATS] = {pool_size(chance), pool_size(chance)};
     struct cpt_settings settings = {
-        .levels = m->levels,
+        .levels = levels,
         .physical_bits = PHYSICAL_BITS,
         .max_leaf = 3,
         .no_shadow = one_in(chance, 8),
@@ -403,7 +448,7 @@ void machine_reset(struct machine *m)
     if (unsync)
         random_unsync(chance, &settings.policy);
     if (m->orderly && !one_in(chance, 4)) { /* what keeps roots in SHADOW */
-        memory.node_count[0] = memory.node_count[1] = NODES_MAX;
+        nodes[0] = nodes[1] = NODES_MAX;
         settings.no_shadow = false;
         settings.stress = settings.stress ? settings.stress + 100 : 0;
         settings.policy.kind = one_in(chance, 3) ? POLICY_COST : POLICY_STATIC;
@@ -413,16 +458,11 @@ void machine_reset(struct machine *m)
             1000; /* walks are dear: nothing is demoted for some exits */
         settings.policy.unsync_writes = 1 + below(chance, 3);
     }
-    memset(m->book, 0, cpt_book_bytes(2 * NODES_MAX, RAM_BYTES + RAM_HIGH));
-    m->cpt = cpt_create(&host, &memory, &ram, &settings, &m->trace, &reason);
+    machine_start(m, &settings, nodes);
     for (unsigned i = 0; i <= PROCESSORS; i++) {
         struct processor *cpu = &m->cpu[i];
-        cpt_add_cpu(m->cpt, &cpu->cpt);
-        cpu->cpt.paging = i < PROCESSORS;
-        cpu->cpt.write_protect = true;
         cpu->forgetful = m->programs >= PROGRAMS_BEFORE_NARROW;
         cpu->cpt.pcid = one_in(chance, 2);
-        cpu->nxe = true;
         cpu->smep = one_in(chance, 2);
         cpu->smap = one_in(chance, 2);
     }

@@ -107,8 +107,9 @@ struct change { /* of a word in a hot frame */
 /* How programs are made: seeds that were kept mean a difference only by what made them. */
 enum programs {
     PROGRAMS_NOW,
-    PROGRAMS_BEFORE_BYSTANDERS, /* no processor ran while the hypervisor worked for another */
-    PROGRAMS_BEFORE_CHANGES,    /* the policy stayed what it was */
+    PROGRAMS_BEFORE_INSTRUCTIONS, /* every access was an instruction of its own */
+    PROGRAMS_BEFORE_BYSTANDERS,   /* no processor ran while the hypervisor worked for another */
+    PROGRAMS_BEFORE_CHANGES,      /* the policy stayed what it was */
     PROGRAMS_BEFORE_NARROW, /* and all addresses alike; a fault forgot all paging-structure caches
                              */
     PROGRAMS_BEFORE_UNSYNC, /* and tables could not go out of sync */
@@ -184,16 +185,22 @@ struct machine {
 
 bool machine_create(struct machine *m);
 void machine_destroy(struct machine *m);
-/* A fresh guest on it: RAM cleared, a new compound table by chance. */
+/* A fresh guest on it: RAM cleared, a new compound table, its pools so large. */
+void machine_start(struct machine *m, const struct cpt_settings *settings,
+                   const uint32_t nodes[CPT_FORMATS]);
+/* The same by chance. */
 void machine_reset(struct machine *m);
-/* Carry out an access of `cpu` by the hypervisor's rules; a store writes `value` (8 bytes,
- * aligned). */
 /* Whether the n-th node of a format is in use. */
 bool machine_node_used(const struct machine *m, enum cpt_format format, unsigned n);
 /* A hot frame's content. */
 uint64_t *machine_frame(const struct machine *m, unsigned frame);
+/* Carry out an access of `cpu` by the hypervisor's rules; a store writes `value` (8 bytes,
+ * aligned). */
 struct outcome machine_access(struct machine *m, unsigned cpu, uint64_t gva, unsigned access,
                               uint64_t value);
+/* An instruction that reads at all of these addresses. False when it exited, and starts again. */
+bool machine_read_all(struct machine *m, unsigned cpu, const uint64_t *gva, unsigned count);
+#define EXITS_MAX 64u /* for one access: more is an endless loop */
 /* A store by guest-physical address, from a processor whose own tables map it (and are not
  * modelled). */
 void machine_store(struct machine *m, uint64_t gpa, uint64_t value);

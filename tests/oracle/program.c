@@ -339,6 +339,23 @@ static void judge_seen(struct machine *m)
                   s->got.error_code, (unsigned long)s->got.gpa);
 }
 
+#define OPERANDS_MAX 8u
+
+static void step_instruction(struct machine *m)
+{
+    unsigned count = 2 + below(&m->chance, OPERANDS_MAX - 1);
+    uint64_t gva[OPERANDS_MAX];
+
+    for (unsigned n = 0; n < count; n++)
+        gva[n] = random_gva(m);
+    unsigned i = below(&m->chance, PROCESSORS), exits = 0;
+    while (!machine_read_all(m, i, gva, count) && !m->wrong[0]) {
+        if (++exits > count * EXITS_MAX)
+            machine_wrong(m, "an instruction with %u operands, the first at 0x%lx, never ends",
+                          count, (unsigned long)gva[0]);
+    }
+}
+
 static void load_cr3(struct machine *m)
 {
     unsigned i = below(&m->chance, PROCESSORS);
@@ -446,6 +463,8 @@ static void one_step(struct machine *m)
             flush_global(m);
         else if (one_in(&m->chance, 4))
             ask(m);
+        else if (m->programs < PROGRAMS_BEFORE_INSTRUCTIONS)
+            step_instruction(m);
         break;
     case 3: {
         unsigned i = below(&m->chance, PROCESSORS);
@@ -520,7 +539,6 @@ bool program_run(struct machine *m, unsigned steps)
 {
     bool check_always;
 
-    m->wrong[0] = '\0';
     m->printed = (struct trace_cursor){0};
     m->look_on = look_on;
     m->others = m->chance;
