@@ -9,7 +9,7 @@ EFI_SOURCES := $(wildcard boot/*.c)
 EFI_OBJECTS := $(patsubst %.c,$(BUILD)/efi/%.o,$(EFI_SOURCES))
 
 # Portable parts of the hypervisor, compiled as for the hypervisor, but position independent.
-EFI_SHARED         := hv/settings.c hv/paging/policy.c hv/module.c hv/why.c
+EFI_SHARED         := hv/settings.c hv/settings_keys.c hv/paging/policy.c hv/module.c hv/why.c
 EFI_SHARED_OBJECTS := $(patsubst %.c,$(BUILD)/efi/%.o,$(EFI_SHARED))
 EFI_SHARED_CFLAGS   = $(filter-out -fno-pic -fno-pie,$(BARE)) -fpic -O2 $(WARNINGS) -I. $(LIBC_CFLAGS)
 

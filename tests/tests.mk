@@ -5,7 +5,7 @@
 TEST_CFLAGS := -std=gnu11 -g -O1 $(WARNINGS) -fsanitize=address,undefined -fno-sanitize-recover=all \
                -fno-omit-frame-pointer -I. -MMD -MP
 
-settings_SOURCES := hv/settings.c hv/paging/policy.c hv/module.c hv/why.c
+settings_SOURCES := hv/settings.c hv/settings_keys.c hv/paging/policy.c hv/module.c hv/why.c
 frames_SOURCES   := hv/frames.c hv/lock.c tests/host/clock.c
 lock_SOURCES     := hv/lock.c tests/host/clock.c
 lock_LIBS        := -pthread
@@ -14,7 +14,7 @@ faults_SOURCES   = hv/faults.c $(settings_SOURCES)
 faults_LIBS      := -DFAULTS
 ptab_SOURCES     := hv/ptab.c
 memory_SOURCES   := hv/memory.c hv/frames.c hv/lock.c tests/host/clock.c
-loader_SOURCES   := $(wildcard hv/loader*.c) hv/module.c hv/why.c hv/settings.c hv/paging/policy.c
+loader_SOURCES   := $(wildcard hv/loader*.c) hv/module.c hv/why.c hv/settings.c hv/settings_keys.c hv/paging/policy.c
 devices_SOURCES  := $(wildcard hv/dev/*.c) $(loader_SOURCES)
 virtio_SOURCES   = hv/dev/virtio.c hv/dev/virtio_entropy.c $(loader_SOURCES)
 virtio_block_SOURCES   = hv/dev/virtio.c hv/dev/virtio_block.c $(loader_SOURCES)

@@ -190,7 +190,7 @@ def check_settings_block(lines):
 def check_setting(span):
     """`key = value` within the text: of [twofold], or of a VM. A value in capitals stands for one."""
     key, value = KEY.fullmatch(span).groups()
-    known = re.search(rf'{{"{key}",', (ROOT / "hv/settings.c").read_text())
+    known = re.search(rf'{{"{key}",', (ROOT / "hv/settings_keys.c").read_text())
     if not known:
         return [f"settings: there is no key '{key}'"]
     if PLACEHOLDER.search(value) or value == "...":
