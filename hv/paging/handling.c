@@ -40,7 +40,7 @@ void table_demote(struct cpt *c, struct table *t, enum trace_kind why)
     c->used_tables[t->handling]--;
     c->used_tables[HANDLING_NESTED]++;
     t->handling = HANDLING_NESTED;
-    nested_list_add(c, t);
+    nested_ring_add(c, t);
     if (RULE(DEMOTION_RELINKS)) { /* what leads to the nodes must lead to the table itself */
         for (uint32_t i = t->links; i != CPT_NONE; i = c->link[i].next)
             entry_relink(c, c->link[i].node, c->link[i].slot, t);
@@ -102,6 +102,7 @@ bool table_promote(struct cpt *c, struct table *t)
 
     if (t->handling != HANDLING_NESTED)
         return true;
+    nested_ring_remove(c, t);
     c->used_tables[HANDLING_NESTED]--;
     c->used_tables[HANDLING_SHADOW]++;
     t->handling = HANDLING_SHADOW;

@@ -90,13 +90,12 @@ struct table {
     uint32_t nodes; /* list by node.next; none when nested-handled */
     uint32_t links; /* list by link.next */
     uint8_t handling;
-    uint8_t level; /* the lowest at which it is reached */
-    uint8_t busy;  /* its nodes are being given up: not to be forgotten meanwhile */
-    uint8_t in_nested_list;
-    uint8_t was_unsync;   /* it went out of sync lately */
-    uint8_t idle;         /* nested-handled: the profiler found nothing in it that was used */
-    uint32_t nested_next; /* list of the nested-handled; may hold records that no longer are */
-    uint32_t unsync_next; /* list of those out of sync */
+    uint8_t level;      /* the lowest at which it is reached */
+    uint8_t busy;       /* its nodes are being given up: not to be forgotten meanwhile */
+    uint8_t was_unsync; /* it went out of sync lately */
+    uint8_t idle;       /* nested-handled: the profiler found nothing in it that was used */
+    uint32_t nested_next, nested_previous; /* ring of the nested-handled */
+    uint32_t unsync_next;                  /* list of those out of sync */
     /* The profiler's */
     uint32_t writes, syncs;     /* trapped, and other exits of SHADOW on its account, */
     uint64_t writes_epoch;      /* in this interval */
@@ -176,7 +175,8 @@ struct cpt {
     uint32_t cpus;
     uint32_t *table_hash, *root_hash;
     uint32_t free_node[CPT_FORMATS], free_link, free_table;
-    uint32_t nested_tables, unsync_tables;
+    uint32_t next_nested; /* in the ring of nested-handled tables: the one to look at next */
+    uint32_t unsync_tables;
     uint32_t ask_writes; /* trapped writes in an interval before the policy need be asked */
     uint32_t limbo;      /* nodes that processors may still have cached pointers to */
     uint32_t used_nodes[CPT_FORMATS];
@@ -326,8 +326,9 @@ uint32_t node_get_split(struct cpt *c, uint32_t parent, unsigned slot);
 void table_free_nodes(struct cpt *c, struct table *t);
 /* Those of one format. */
 void table_free_nodes_in(struct cpt *c, struct table *t, enum cpt_format format);
-void sweep_nested_list(struct cpt *c);
-void nested_list_add(struct cpt *c, struct table *t);
+/* Into the ring, where it is the next to be looked at; and out of it. */
+void nested_ring_add(struct cpt *c, struct table *t);
+void nested_ring_remove(struct cpt *c, struct table *t);
 /* Take the guest's right to write the table away, everywhere, or give it back. False without
  * memory. The caller owes an invalidation before anybody reads the table. */
 bool table_protect(struct cpt *c, const struct table *t);

@@ -141,7 +141,7 @@ struct cpt *cpt_create(const struct cpt_host *host, const struct cpt_memory *mem
     c->large_leaves = take(&at, (c->frames / PT_ENTRIES + 1) * sizeof(uint16_t));
     make_lists(c);
     c->limbo = CPT_NONE;
-    c->nested_tables = c->unsync_tables = CPT_NONE;
+    c->next_nested = c->unsync_tables = CPT_NONE;
     c->ask_writes = policy_first_write(&settings->policy);
     c->epoch = 1; /* 0 is "never" */
     c->head.generation = 1;
@@ -183,34 +183,30 @@ struct table *table_search(const struct cpt *c, uint64_t gfn)
     return NULL;
 }
 
-/* Records that were freed while the list of nested-handled tables went through them. */
-void sweep_nested_list(struct cpt *c)
+void nested_ring_add(struct cpt *c, struct table *t)
 {
-    uint32_t *at = &c->nested_tables;
+    uint32_t i = table_index(c, t);
 
-    while (*at != CPT_NONE) {
-        struct table *t = &c->table[*at];
-        if (t->handling == HANDLING_NESTED) {
-            at = &t->nested_next;
-            continue;
-        }
-        uint32_t i = *at;
-        *at = t->nested_next;
-        t->in_nested_list = 0;
-        if (t->handling == HANDLING_FREE) {
-            t->hash_next = c->free_table;
-            c->free_table = i;
-        }
+    if (c->next_nested == CPT_NONE) {
+        t->nested_next = t->nested_previous = i;
+    } else {
+        struct table *after = &c->table[c->next_nested];
+        t->nested_next = c->next_nested;
+        t->nested_previous = after->nested_previous;
+        c->table[after->nested_previous].nested_next = i;
+        after->nested_previous = i;
     }
+    c->next_nested = i;
 }
 
-void nested_list_add(struct cpt *c, struct table *t)
+void nested_ring_remove(struct cpt *c, struct table *t)
 {
-    if (t->in_nested_list)
-        return;
-    t->in_nested_list = 1;
-    t->nested_next = c->nested_tables;
-    c->nested_tables = table_index(c, t);
+    uint32_t i = table_index(c, t);
+
+    if (c->next_nested == i)
+        c->next_nested = t->nested_next == i ? CPT_NONE : t->nested_next;
+    c->table[t->nested_previous].nested_next = t->nested_next;
+    c->table[t->nested_next].nested_previous = t->nested_previous;
 }
 
 struct table *table_get(struct cpt *c, uint64_t gfn, unsigned level)
@@ -219,8 +215,6 @@ struct table *table_get(struct cpt *c, uint64_t gfn, unsigned level)
 
     if (t)
         return t;
-    if (c->free_table == CPT_NONE)
-        sweep_nested_list(c);
     if (c->free_table == CPT_NONE)
         return NULL;
     uint32_t i = c->free_table;
@@ -240,7 +234,7 @@ struct table *table_get(struct cpt *c, uint64_t gfn, unsigned level)
     *head = i;
     c->used_tables[t->handling]++;
     if (t->handling == HANDLING_NESTED)
-        nested_list_add(c, t);
+        nested_ring_add(c, t);
     return t;
 }
 
@@ -256,10 +250,10 @@ void table_drop_if_unused(struct cpt *c, struct table *t)
     *at = t->hash_next;
     if (t->handling == HANDLING_UNSYNC)
         unsync_list_remove(c, t);
+    if (t->handling == HANDLING_NESTED)
+        nested_ring_remove(c, t);
     c->used_tables[t->handling]--;
     t->handling = HANDLING_FREE;
-    if (t->in_nested_list)
-        return;
     t->hash_next = c->free_table;
     c->free_table = table_index(c, t);
 }
@@ -423,7 +417,7 @@ static void table_lost_nodes(struct cpt *c, struct table *t)
     c->used_tables[HANDLING_UNSYNC]--;
     c->used_tables[HANDLING_NESTED]++;
     t->handling = HANDLING_NESTED;
-    nested_list_add(c, t);
+    nested_ring_add(c, t);
 }
 
 /* Give the node up: what its entries lead to, and the table's hold on it. */

@@ -8,7 +8,8 @@
 
 #define IDLE_FORMAT_INTERVALS                                                                      \
     64u /* nodes that a root has not been walked by for so long are given up */
-#define TABLES_PER_INTERVAL 64u /* looked at in one interval, each 512 entries */
+#define TABLES_PER_INTERVAL 64u /* looked at in one interval, each 512 entries, */
+#define TABLES_WITHOUT_ROOM 4u  /* or so many while all nodes are in use */
 #define YOUNG_ROOT          8u  /* intervals */
 #define LOOK_RARELY                                                                                \
     16u /* intervals: the longest that a table that keeps changing is left alone                   \
@@ -35,6 +36,12 @@ static struct content content_of(const uint64_t *guest)
     return (struct content){hash | 1, marks, (walked & PTE_A) != 0};
 }
 
+static bool nodes_left(const struct cpt *c)
+{
+    return c->used_nodes[CPT_FORMAT_COMPOUND] < c->memory.node_count[CPT_FORMAT_COMPOUND] &&
+           c->used_nodes[CPT_FORMAT_SHADOW] < c->memory.node_count[CPT_FORMAT_SHADOW];
+}
+
 /*
  * Where more tables are in use than there are nodes, each that is promoted takes another's, which
  * would be promoted next. Whose nodes are in place stays, but now and then one is let in, so that
@@ -42,8 +49,7 @@ static struct content content_of(const uint64_t *guest)
  */
 static bool has_room(struct cpt *c)
 {
-    if (c->used_nodes[CPT_FORMAT_COMPOUND] < c->memory.node_count[CPT_FORMAT_COMPOUND] &&
-        c->used_nodes[CPT_FORMAT_SHADOW] < c->memory.node_count[CPT_FORMAT_SHADOW])
+    if (nodes_left(c))
         return true;
     if (c->epoch < c->next_turn)
         return false;
@@ -87,36 +93,21 @@ static void look_at_table(struct cpt *c, struct table *t)
         table_promote(c, t);
 }
 
-/* Those at the head wait behind those that were not looked at: a long list is gone through in
- * turns. */
+/* A long ring is gone through in turns. */
 static void look_at_tables(struct cpt *c)
 {
-    uint32_t *at = &c->nested_tables;
-    uint32_t looked = 0;
+    uint32_t left = nodes_left(c) ? TABLES_PER_INTERVAL : TABLES_WITHOUT_ROOM;
 
-    sweep_nested_list(c);
     if (policy_keeps_handling(&c->settings.policy))
         return;
-    for (uint32_t i = *at, next; i != CPT_NONE && looked < TABLES_PER_INTERVAL; i = next) {
-        struct table *t = &c->table[i];
-        next = t->nested_next;
-        looked++;
-        if (t->handling == HANDLING_NESTED && c->epoch >= t->next_look)
+    if (left > c->used_tables[HANDLING_NESTED])
+        left = c->used_tables[HANDLING_NESTED];
+    for (; left > 0 && c->next_nested != CPT_NONE; left--) {
+        struct table *t = &c->table[c->next_nested];
+        c->next_nested = t->nested_next;
+        if (c->epoch >= t->next_look)
             look_at_table(c, t);
     }
-    if (looked < TABLES_PER_INTERVAL)
-        return;
-    /* Turn the list: what was looked at goes to its end. */
-    uint32_t first = c->nested_tables, last = first, end;
-    for (uint32_t i = 1; i < looked && c->table[last].nested_next != CPT_NONE; i++)
-        last = c->table[last].nested_next;
-    if (c->table[last].nested_next == CPT_NONE)
-        return;
-    c->nested_tables = c->table[last].nested_next;
-    c->table[last].nested_next = CPT_NONE;
-    for (end = c->nested_tables; c->table[end].nested_next != CPT_NONE;)
-        end = c->table[end].nested_next;
-    c->table[end].nested_next = first;
 }
 
 /* Rounded so that it comes to 0. */
