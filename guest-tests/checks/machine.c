@@ -2,6 +2,7 @@
 /* Segments, user mode, and the catching of exceptions (checks.h). */
 #include "guest-tests/checks/checks.h"
 #include "guest-tests/lib/segments.h"
+#include "guest-tests/lib/try.h"
 
 #define GATE_PRESENT   (1ull << 47)
 #define GATE_DPL3      (3ull << 45)
@@ -21,11 +22,8 @@ static struct tss tss = {.io_map = sizeof(tss)};
 static uint8_t kernel_stack[STACK_BYTES] __attribute__((aligned(16)));
 static uint64_t user_code_frame;
 
-/* machine_stubs.S: where a caught exception goes on */
-extern const char try_resume[];
-extern uint64_t try_rsp; /* the stack to go on with; 0: nothing is being tried */
-bool try_call(void (*code)(void));
-bool try_enter_user(uint64_t rip, uint64_t rsp, uint64_t rflags, uint64_t rdi, uint64_t rsi);
+/* machine_stubs.S */
+void try_enter_user(uint64_t rip, uint64_t rsp, uint64_t rflags, uint64_t rdi, uint64_t rsi);
 void access_read(uint64_t at);
 void access_write(uint64_t at);
 void access_fetch(uint64_t at);
@@ -95,10 +93,15 @@ void machine_init(void)
     space_map(read_cr3(), USER_STACK, page_alloc(), PTE_U | PTE_W);
 }
 
+static void call_plain(uint64_t code)
+{
+    ((void (*)(void))code)();
+}
+
 bool try_run(void (*code)(void))
 {
     caught.vector = NO_TRAP;
-    try_call(code);
+    try_call(call_plain, (uint64_t)code);
     return caught.vector == NO_TRAP;
 }
 

@@ -1,42 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/*
- * Trying code that may fault: try_call and try_enter_user save the callee-saved registers and the stack; an
- * exception in between comes back at try_resume (machine.c sets RIP and RSP so), as if the call had returned.
- */
+/* Trying code at CPL 3, and accesses of each kind. An exception comes back at try_resume (guest-tests/lib/try.h). */
+#include "guest-tests/lib/try_save.inc"
+
 #define SELECTOR_USER_DATA 0x1b
 #define SELECTOR_USER_CODE 0x23
 
-        .macro  save
-        pushq   %rbx
-        pushq   %rbp
-        pushq   %r12
-        pushq   %r13
-        pushq   %r14
-        pushq   %r15
-        movq    %rsp, try_rsp(%rip)
-        .endm
-
         .section .text
-        .globl  try_call, try_enter_user, try_resume
-        /* bool try_call(void (*code)(void)) */
-try_call:
-        save
-        subq    $8, %rsp
-        call    *%rdi
-        movq    try_rsp(%rip), %rsp
-try_resume:
-        movq    $0, try_rsp(%rip)
-        popq    %r15
-        popq    %r14
-        popq    %r13
-        popq    %r12
-        popq    %rbp
-        popq    %rbx
-        ret
-
-        /* bool try_enter_user(rip, rsp, rflags, rdi, rsi): to CPL 3 with the last two in RDI and RSI */
+        .globl  try_enter_user
+        /* void try_enter_user(rip, rsp, rflags, rdi, rsi): to CPL 3 with the last two in RDI and RSI */
 try_enter_user:
-        save
+        try_save
         pushq   $SELECTOR_USER_DATA
         pushq   %rsi
         pushq   %rdx
@@ -70,9 +43,4 @@ access_user:
         int3
 access_user_end:
 
-        .data
-        .balign 8
-        .globl  try_rsp
-try_rsp:
-        .quad   0
         .section .note.GNU-stack, "", @progbits

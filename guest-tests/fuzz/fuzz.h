@@ -60,9 +60,6 @@ typedef bool may_run(uint64_t rip, bool user);
 
 void world_init(void);
 
-/* Call code(argument); an exception in it ends it. True: there was none. */
-bool try_call(void (*code)(uint64_t), uint64_t argument);
-
 /* Run from `rip` with these registers, at most `limit` instructions, one by one while `allows`
  * does. The outcome is in `outcome`. */
 void run_at(uint64_t rip, uint64_t rsp, bool user, const struct registers *registers,

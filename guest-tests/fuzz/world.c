@@ -3,6 +3,7 @@
  * a stack of its own, so that random code may have any RSP. */
 #include "guest-tests/fuzz/fuzz.h"
 #include "guest-tests/lib/segments.h"
+#include "guest-tests/lib/try.h"
 
 #define GATE_IST1   (1ull << 32)
 #define CR4_TSD     (1ull << 2) /* RDTSC faults at CPL 3 */
@@ -16,8 +17,6 @@ struct frame {
 };
 
 struct outcome outcome = {.vector = NO_TRAP};
-uint64_t try_rsp; /* the stack to go on with; 0: nothing is being tried */
-extern const char try_resume[];
 void world_enter(const struct frame *frame);
 
 static uint64_t gdt[7] = {0, DESCRIPTOR_CODE64, DESCRIPTOR_DATA, DESCRIPTOR_USER_DATA,

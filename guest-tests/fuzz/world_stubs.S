@@ -1,44 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/*
- * Code that may fault: try_call and world_enter save the callee-saved registers and the stack; what ends the code
- * comes back at try_resume (world.c sets RIP and RSP so), as if the call had returned.
- */
-        .macro  save
-        pushq   %rbx
-        pushq   %rbp
-        pushq   %r12
-        pushq   %r13
-        pushq   %r14
-        pushq   %r15
-        movq    %rsp, try_rsp(%rip)
-        .endm
+/* Entering code of any kind: what ends it comes back at try_resume (guest-tests/lib/try.h). */
+#include "guest-tests/lib/try_save.inc"
 
         .section .text
-        .globl  try_call, try_resume, world_enter
-        /* bool try_call(void (*code)(uint64_t), uint64_t argument) */
-try_call:
-        save
-        subq    $8, %rsp
-        movq    %rdi, %rax
-        movq    %rsi, %rdi
-        call    *%rax
-        movq    try_rsp(%rip), %rsp
-try_resume:
-        movq    $0, try_rsp(%rip)
-        xorl    %eax, %eax
-        cmpq    $-1, outcome(%rip)      /* its vector: NO_TRAP */
-        sete    %al
-        popq    %r15
-        popq    %r14
-        popq    %r13
-        popq    %r12
-        popq    %rbp
-        popq    %rbx
-        ret
-
+        .globl  world_enter
         /* void world_enter(const struct frame *): RIP, CS, RFLAGS, RSP, SS, then struct registers */
 world_enter:
-        save
+        try_save
         pushq   32(%rdi)
         pushq   24(%rdi)
         pushq   16(%rdi)

@@ -212,14 +212,6 @@ enum apic_start interrupts_take_start(struct interrupts *interrupts, unsigned cp
     return APIC_START_NONE;
 }
 
-bool interrupts_any(struct interrupts *interrupts, unsigned cpu)
-{
-    const struct lapic *lapic = &interrupts->lapic[cpu];
-
-    return lapic->nmi || lapic->init || lapic->sipi ||
-           interrupts_pending(interrupts, cpu) != INTERRUPT_NONE;
-}
-
 uint64_t interrupts_next_event(const struct interrupts *interrupts, unsigned cpu)
 {
     return lapic_next_event(&interrupts->lapic[cpu]);

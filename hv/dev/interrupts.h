@@ -80,9 +80,6 @@ bool interrupts_take_nmi(struct interrupts *interrupts, unsigned cpu);
  */
 enum apic_start interrupts_take_start(struct interrupts *interrupts, unsigned cpu, uint8_t *page);
 
-/* Whether any of the above would return something: cheap, for a processor that sleeps. */
-bool interrupts_any(struct interrupts *interrupts, unsigned cpu);
-
 /* Guest TSC at which the timer of `cpu` interrupts, or NO_EVENT; and do what is due. */
 uint64_t interrupts_next_event(const struct interrupts *interrupts, unsigned cpu);
 void interrupts_tick(struct interrupts *interrupts, unsigned cpu);
