@@ -31,19 +31,21 @@ ENDS = {
 }
 
 # Of paging: nothing; all in nodes; a policy that decides; tables that stay in nodes whatever happens to them; changes of
-# everything at random; hardly any memory for nodes.
+# everything at random; memory for fewer nodes than tables, in both formats; and for fewer than an instruction may need.
 WAYS = {
     "nested": [("paging", "nested")],
     "shadow": [("paging", "shadow")],
     "compound": [("paging", "compound")],
     "static": [("paging", "compound"), ("policy", "static")],
     "stress": [("paging", "compound"), ("stress", "20")],
-    "little": [("paging", "compound"), ("shadow_memory", "64K")],
-    "few": [("paging", "shadow"), ("shadow_memory", "64K")],
+    "little": [("paging", "compound"), ("policy", "static"), ("shadow_memory", "512K")],
+    "little-shadow": [("paging", "shadow"), ("shadow_memory", "512K")],
+    "hardly": [("paging", "shadow"), ("shadow_memory", "64K")],
 }
 
 # In ways that do not run everything: what they are for.
-SMALL = {"stress": "storm", "little": "pool", "few": "pool"}
+SMALL = {"stress": "storm", "little": "pool", "little-shadow": "pool", "hardly": "pool"}
+FULL = ("little", "little-shadow")  # nodes are given up for others
 
 # victim.c's numbers, computed here on their own.
 VICTIM_MARK = 0x51C7 << 48
@@ -130,6 +132,10 @@ def attacks(name, ways, victims, more="seed=1", cpus=1, processors=1, with_ends=
             results += check_attacker(seen, vm, CASES[CASES.index(first):] if first and n else CASES, skipped)
         for vm, _ in small:
             results += check_attacker(seen, vm, [SMALL[vm.removeprefix("attack-")]], ())
+        stats = {r["vm"]: r for r in seen.records("stats")}
+        for vm in (f"attack-{way}" for way in FULL):
+            given_up = stats.get(vm, {}).get("evictions", 0)
+            results.append(expect(f"{vm}: nodes take each other's place", given_up > 100, f"{given_up} evictions"))
         for seed, way in enumerate(victims, 1):
             results += check_victim(seen, f"victim-{way}", seed)
             results.append(outlasts(seen, f"victim-{way}", [vm for vm, _ in attackers + small]))

@@ -664,7 +664,7 @@ ALL = [
     # QEMU's own emulation has xAPIC and no TSC deadline, and ACPI; Bochs has both, and no ACPI tables.
     processors("qemu", "qemu", 4, 0, "poweroff", "4 in the machine, 4 used", "apic: xAPIC", "acpi: soft-off yes"),
     processors("qemu-1", "qemu", 1, 0, "poweroff", "1 in the machine, 1 used"),
-    processors("bochs", "bochs", 4, 0, "bochs", "apic: x2APIC", "TSC deadline", "supervisor shadow stacks on",
+    processors("bochs", "bochs", 4, 0, "bochs", "apic: x2APIC", "TSC deadline", "SMEP on, SMAP on", "supervisor shadow stacks on",
                "NMI while the hypervisor ran; ignored",
                cpu_model="tigerlake"),
     processors("bochs-xapic", "bochs", 2, 0, "bochs", "apic: xAPIC", more="without = x2apic\n"),
