@@ -38,7 +38,7 @@ WAYS = {
     "compound": [("paging", "compound")],
     "static": [("paging", "compound"), ("policy", "static")],
     "stress": [("paging", "compound"), ("stress", "20")],
-    "little": [("paging", "compound"), ("policy", "static"), ("shadow_memory", "512K")],
+    "little": [("paging", "compound"), ("policy", "static"), ("shadow_memory", "512K"), ("interval", "100us")],
     "little-shadow": [("paging", "shadow"), ("shadow_memory", "512K")],
     "hardly": [("paging", "shadow"), ("shadow_memory", "64K")],
 }
@@ -123,7 +123,7 @@ def attacks(name, ways, victims, more="seed=1", cpus=1, processors=1, with_ends=
     attackers = [attacker(f"attack-{way}", way, f"{more} from={first}" if first and n else more, ("cpus", cpus))
                  for n, way in enumerate(ways)]
     beside = [victim(f"victim-{way}", way, ms, seed) for seed, (way, ms) in enumerate(victims.items(), 1)]
-    small = [attacker(f"attack-{way}", way, f"{more} only={case}") for way, case in SMALL.items() if way not in ways]
+    small = [attacker(f"attack-{way}", way, f"{more} rounds=4 only={case}") for way, case in SMALL.items() if way not in ways]
     skipped = RACES if cpus == 1 else ()
 
     def check(seen):
