@@ -277,6 +277,8 @@ void memory_init(const struct handoff *handoff)
         descriptors_set_stack(&this_processor()->descriptors, slot, memory_need_stack());
 }
 
+static uint64_t protections; /* memory_protections */
+
 /* SDM 3A 4.6: the hypervisor has no user pages, so none of these ever has to give way. */
 void memory_protect(bool want_smep, bool want_smap)
 {
@@ -288,9 +290,15 @@ void memory_protect(bool want_smep, bool want_smap)
     bool smap = want_smap && (features.ebx & CPUID7_EBX_SMAP) && !fault_capability("SMAP");
     bool umip = (features.ecx & CPUID7_ECX_UMIP) != 0;
 
-    write_cr4(read_cr4() | (smep ? CR4_SMEP : 0) | (smap ? CR4_SMAP : 0) | (umip ? CR4_UMIP : 0));
+    protections = (smep ? CR4_SMEP : 0) | (smap ? CR4_SMAP : 0) | (umip ? CR4_UMIP : 0);
+    write_cr4(read_cr4() | protections);
     log_line("memory: W^X, NX, SMEP %s, SMAP %s, UMIP %s", smep ? "on" : "off", smap ? "on" : "off",
              umip ? "on" : "off");
+}
+
+uint64_t memory_protections(void)
+{
+    return protections;
 }
 
 uint64_t memory_new_stack(void)

@@ -37,6 +37,9 @@ void memory_init(const struct handoff *handoff);
  */
 void memory_protect(bool want_smep, bool want_smap);
 
+/* The bits of CR4 that it turned on, which every processor must have. */
+uint64_t memory_protections(void);
+
 /* A new stack of STACK_SIZE bytes above an unmapped page; returns its top, 0 without memory.
  * memory_need_stack panics then. */
 uint64_t memory_new_stack(void);

@@ -197,9 +197,10 @@ static void try_user_page(struct trespass *t)
 {
     uint64_t *root = host_pages_alloc(1), *table[USER_LEVELS];
     uint8_t *page = host_pages_alloc(1);
-    uint64_t cr3 = read_cr3(), cr4 = read_cr4();
+    uint64_t cr3 = read_cr3(), on = memory_protections();
 
     ASSERT(root && page);
+    ASSERT((read_cr4() & on) == on);
     memcpy(root, host_ptr(hpa(cr3)), PAGE_SIZE);
     uint64_t *entry = &root[USER_ENTRY];
     ASSERT(*entry == 0);
@@ -213,7 +214,7 @@ static void try_user_page(struct trespass *t)
     page[0] = CODE_RET;
     write_cr3(host_hpa(root).v);
     t->in_user_page = true;
-    if (cr4 & CR4_SMAP) {
+    if (on & CR4_SMAP) {
         must_fault(t, "user page", READ, USER_AT, true);
         must_fault(t, "user page", WRITE, USER_AT, true);
         __asm__ volatile("stac" : : : "memory", "cc");
@@ -222,7 +223,7 @@ static void try_user_page(struct trespass *t)
     } else {
         must_pass(t, "user page", WRITE, USER_AT);
     }
-    if (cr4 & CR4_SMEP)
+    if (on & CR4_SMEP)
         must_fault(t, "user page", EXECUTE, USER_AT, true);
     t->in_user_page = false;
     write_cr3(cr3);
