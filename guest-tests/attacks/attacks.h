@@ -19,6 +19,23 @@
 #define VECTOR_DE 0
 #define VECTOR_NP 11
 
+#define VECTOR_INTERRUPT 31 /* the last for which there is a gate */
+
+/* The local APIC's page, while it is no x2APIC */
+#define APIC          0xfee00000ull
+#define APIC_EOI      0xb0u
+#define APIC_SVR      0xf0u
+#define APIC_ICR      0x300u
+#define APIC_ICR_HIGH 0x310u
+#define SVR_ENABLED   0x1ffu
+#define SVR_DISABLED  0xffu
+#define ICR_SELF      (1u << 18 | 1u << 14)
+
+static inline void apic_write(unsigned offset, uint32_t value)
+{
+    *(volatile uint32_t *)(APIC + offset) = value;
+}
+
 #define ERROR_P    1u
 #define ERROR_W    2u
 #define ERROR_RSVD 8u

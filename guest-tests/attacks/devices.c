@@ -282,7 +282,6 @@ uint64_t attack_virtio(void)
 #define X2APIC_MSRS     0x100u
 #define BASE_X2APIC     (1ull << 10)
 #define BASE_ENABLE     (1ull << 11)
-#define APIC            0xfee00000ull
 #define APIC_ROUNDS     3000u
 #define APIC_VERSION    0x30u
 #define APIC_TPR        0x80u
@@ -307,11 +306,6 @@ uint64_t attack_virtio(void)
 static uint32_t apic_read(unsigned offset)
 {
     return *register_at(APIC + offset);
-}
-
-static void apic_write(unsigned offset, uint32_t value)
-{
-    *register_at(APIC + offset) = value;
 }
 
 /* Values that would be an INIT, a SIPI or an NMI to this processor become fixed ones. */

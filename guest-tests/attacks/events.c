@@ -225,6 +225,16 @@ static void live_check(const char *what)
     }
 }
 
+/* An interrupt to itself: unlike an exception it does not come again by itself when its delivery is
+ * cut short. */
+static void interrupt_itself(void)
+{
+    apic_write(APIC_ICR, ICR_SELF | VECTOR_INTERRUPT);
+    __asm__ volatile("sti; nop; nop; cli" : : : "memory");
+}
+
+static const struct first interrupt = {"an interrupt", interrupt_itself, VECTOR_INTERRUPT, BENIGN};
+
 static void live_stack(const struct first *first, uint64_t offset)
 {
     volatile uint64_t *gate = gate_of(first->vector);
@@ -263,19 +273,24 @@ uint64_t attack_live_delivery(void)
     uint64_t tries = 0, random = attack_random(20);
 
     live_init();
+    apic_write(APIC_SVR, SVR_ENABLED);
     for (uint64_t round = 0; round < LIVE_ROUNDS * attack_rounds; round++) {
         for (unsigned f = 0; f < sizeof(firsts) / sizeof(firsts[0]); f++, tries++)
             live_stack(&firsts[f], random_below(&random, 16));
+        live_stack(&interrupt, random_below(&random, 16));
+        apic_write(APIC_EOI, 0);
         live_idt();
-        tries += 2;
+        tries += 3;
         live_check("after stacks and an IDT in it");
     }
+    apic_write(APIC_SVR, SVR_DISABLED);
     return tries;
 }
 
 /* --- self-modifying code ---------------------------------------------------------------------- */
 
 #define CODE_AT    2048u /* in the live table */
+#define WORD_AT    1024u /* likewise: between the entries and the code */
 #define SMC_ROUNDS 30u
 
 /*
@@ -314,6 +329,11 @@ static const struct routine {
     {"POP", smc_pop, smc_pop_patch, smc_pop_end},
 };
 
+/* RDI: a word of the live table; the MOV's own immediate is changed from outside. */
+extern const char smc_plain[], smc_plain_patch[], smc_plain_end[];
+__asm__(".section .text\nsmc_plain: .byte 0x48, 0xc7, 0x07\n" /* MOV [RDI], imm32 */
+        "smc_plain_patch: .long 0x11111111\n\tret\nsmc_plain_end:\n");
+
 static uint32_t run_routine(uint64_t at, uint64_t patch, uint32_t value)
 {
     return (uint32_t)((uint64_t(*)(uint64_t, uint64_t))at)(patch, value);
@@ -335,6 +355,25 @@ static void modify_itself(const struct routine *r, uint64_t at, uint64_t *random
     memset((void *)at, 0, (size_t)(r->end - r->start) + 8);
 }
 
+/* A store to a table whose code is another each time that it runs there: nothing may be remembered
+ * of it. */
+static void change_the_store(uint64_t at, uint64_t *random)
+{
+    uint64_t patch = at + (uint64_t)(smc_plain_patch - smc_plain), word = live + WORD_AT;
+
+    memcpy((void *)at, smc_plain, (size_t)(smc_plain_end - smc_plain));
+    for (unsigned n = 0; n < 4; n++) {
+        uint32_t value = (uint32_t)random_next(random) & INT32_MAX;
+        *(volatile uint32_t *)patch = value;
+        write_cr3(read_cr3());
+        live_check("with a store in it");
+        ((void (*)(uint64_t))at)(word);
+        CHECK_EQ(*word_at(word), value, "a store to a live page table, changed since it ran");
+        *word_at(word) = 0;
+    }
+    memset((void *)at, 0, (size_t)(smc_plain_end - smc_plain));
+}
+
 uint64_t attack_self_modifying(void)
 {
     uint64_t random = attack_random(21), tries = 0;
@@ -344,6 +383,8 @@ uint64_t attack_self_modifying(void)
     for (uint64_t round = 0; round < SMC_ROUNDS * attack_rounds; round++) {
         for (unsigned i = 0; i < sizeof(routines) / sizeof(routines[0]); i++, tries += 4)
             modify_itself(&routines[i], live + CODE_AT + random_below(&random, 1024), &random);
+        change_the_store(live + CODE_AT + random_below(&random, 1024), &random);
+        tries += 4;
     }
     return tries;
 }

@@ -10,11 +10,6 @@
 #define AP_PAGE        0x8000ull /* start-up IPIs can name pages below 1 MiB */
 #define AP_STACK_BYTES (4 * PAGE)
 #define CPUS_MAX       8u
-#define APIC           0xfee00000ull
-#define APIC_SVR       0xf0u
-#define APIC_ICR       0x300u
-#define APIC_ICR_HIGH  0x310u
-#define SVR_ENABLED    0x1ffu
 #define ICR_INIT       (5u << 8 | 1u << 14)
 #define ICR_SIPI       (6u << 8 | 1u << 14)
 #define ID_SHIFT       24
@@ -107,11 +102,6 @@ static void ap_main(void)
         }
         work.busy[cpu] = false;
     }
-}
-
-static void apic_write(unsigned offset, uint32_t value)
-{
-    *(volatile uint32_t *)(APIC + offset) = value;
 }
 
 static uint64_t patience_ends(void)
