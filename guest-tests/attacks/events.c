@@ -193,12 +193,14 @@ uint64_t attack_delivery(void)
 
 /* --- what delivery uses lies in a live page table --------------------------------------------- */
 
-#define LIVE        (TEST_BASE + 7 * PAGE_2M) /* a region; its table is `live` */
-#define LIVE_PAGES  32u                       /* of it are mapped; the rest of the table is free */
-#define LIVE_ROUNDS 40u
-#define IST_LIVE    5u
-#define FRAME_SS    8u    /* bytes below the stack's top; an error code is at the other end */
-#define IDT_AT      2048u /* in the table */
+#define LIVE          (TEST_BASE + 7 * PAGE_2M) /* a region; its table is `live` */
+#define LIVE_PAGES    32u /* of it are mapped; the rest of the table is free */
+#define LIVE_ROUNDS   40u
+#define LIVE_WAIT_MS  3u
+#define MS_PER_SECOND 1000u
+#define IST_LIVE      5u
+#define FRAME_SS      8u    /* bytes below the stack's top; an error code is at the other end */
+#define IDT_AT        2048u /* in the table */
 
 static uint64_t live, live_frame[LIVE_PAGES];
 
@@ -214,6 +216,10 @@ static void live_init(void)
     }
     live = *space_entry(root, LIVE, 2) & PTE_ADDRESS;
     write_cr3(root);
+    /* long enough for a policy to take the root into nodes */
+    uint64_t end = rdtsc() + guest_info->tsc_hz / MS_PER_SECOND * LIVE_WAIT_MS;
+    while (rdtsc() < end)
+        ;
 }
 
 /* The table is walked, so that whoever shadows tables has it in hand again. */
@@ -272,15 +278,17 @@ uint64_t attack_live_delivery(void)
 {
     uint64_t tries = 0, random = attack_random(20);
 
-    live_init();
     apic_write(APIC_SVR, SVR_ENABLED);
     for (uint64_t round = 0; round < LIVE_ROUNDS * attack_rounds; round++) {
-        for (unsigned f = 0; f < sizeof(firsts) / sizeof(firsts[0]); f++, tries++)
-            live_stack(&firsts[f], random_below(&random, 16));
-        live_stack(&interrupt, random_below(&random, 16));
+        for (unsigned f = 0; f <= sizeof(firsts) / sizeof(firsts[0]); f++, tries++) {
+            bool last = f == sizeof(firsts) / sizeof(firsts[0]);
+            if (round == 0) /* what was given up for one may stay given up */
+                live_init();
+            live_stack(last ? &interrupt : &firsts[f], random_below(&random, 16));
+        }
         apic_write(APIC_EOI, 0);
         live_idt();
-        tries += 3;
+        tries += 2;
         live_check("after stacks and an IDT in it");
     }
     apic_write(APIC_SVR, SVR_DISABLED);

@@ -304,7 +304,7 @@ uint64_t attack_racing_tables(void)
 
 #define CODE_REGION (TEST_BASE + 22 * PAGE_1G)
 #define CODE_AT     2048u
-#define CODE_ROUNDS 300u
+#define CODE_ROUNDS 4000u /* long enough for the code's table to be in nodes */
 #define CODE_VALUES 16u
 
 static uint64_t code_table;

@@ -50,9 +50,11 @@ __attribute__((noreturn)) void guest_exit(uint32_t value);
     do {                                                                                           \
         uint64_t got_ = (got), want_ = (want);                                                     \
         if (got_ != want_) {                                                                       \
+            print("FAIL ");                                                                        \
             print(__VA_ARGS__);                                                                    \
-            fail(": found 0x%x, must be 0x%x (%s:%u)\n", got_, want_, __FILE__,                    \
-                 (uint64_t)__LINE__);                                                              \
+            print(": found 0x%x, must be 0x%x (%s:%u)\n", got_, want_, __FILE__,                   \
+                  (uint64_t)__LINE__);                                                             \
+            guest_exit(1);                                                                         \
         }                                                                                          \
     } while (0)
 
