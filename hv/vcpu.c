@@ -178,7 +178,7 @@ static void serve_requests(struct vm *vm)
 }
 
 /* What is the VM's, and virtual processor 0 does for all. */
-static void serve_vm(struct vm *vm)
+static void serve_vm(struct vm *vm, bool timers)
 {
     if (vm->requests)
         serve_requests(vm);
@@ -186,7 +186,7 @@ static void serve_vm(struct vm *vm)
         guest_paging_change(vm);
     if (vm->input_read != __atomic_load_n(&vm->input_written, __ATOMIC_ACQUIRE))
         take_input(vm);
-    if (devices_next_event(&vm->devices) <= vm_time(vm))
+    if (timers && devices_next_event(&vm->devices) <= vm_time(vm))
         devices_tick(&vm->devices);
     if (devices_have_work(&vm->devices)) {
         devices_work(&vm->devices);
@@ -282,7 +282,7 @@ static void dump_asked(const struct vcpu *vcpu)
     console_end();
 }
 
-static bool attend(struct vcpu *vcpu)
+static bool attend(struct vcpu *vcpu, bool timers)
 {
     struct vm *vm = vcpu->vm;
     struct interrupts *interrupts = &vm->devices.interrupts;
@@ -292,8 +292,9 @@ static bool attend(struct vcpu *vcpu)
     if (vcpu->processor == 0) /* where the boot processor's slices are long, keys are not to wait */
         monitor_poll();
     if (vcpu->index == 0)
-        serve_vm(vm);
-    interrupts_tick(interrupts, vcpu->index);
+        serve_vm(vm, timers);
+    if (timers)
+        interrupts_tick(interrupts, vcpu->index);
     if (attention & ATTEND_FLUSH)
         arch_vcpu_flush(vcpu);
     if (attention & ATTEND_DUMP)
@@ -312,11 +313,11 @@ static bool attend(struct vcpu *vcpu)
     return true;
 }
 
-bool vcpu_attend(struct vcpu *vcpu)
+bool vcpu_attend(struct vcpu *vcpu, bool timers)
 {
     watchdog_beat();
     watchdog_look();
-    bool goes_on = attend(vcpu);
+    bool goes_on = attend(vcpu, timers);
     uint64_t at = wakes_at(vcpu);
 
     __atomic_store_n(&vcpu->wakes_at, at, __ATOMIC_RELEASE);

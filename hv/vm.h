@@ -202,8 +202,9 @@ uint64_t vm_time(const struct vm *vm);
  * See to what `attention` asked for: cached translations, timers, requests, input, interrupts. Runs
  * on the virtual processor's own processor with its VMCS current, under the VM's lock. True: the
  * guest may go on; false: leave it (it waits, its time is up, or its VM has ended or is paused).
+ * `timers`: the first time since the guest ran, when timers may expire.
  */
-bool vcpu_attend(struct vcpu *vcpu);
+bool vcpu_attend(struct vcpu *vcpu, bool timers);
 
 /* HLT: true when the guest goes on at once, because an event is there. */
 bool vcpu_halt(struct vcpu *vcpu, bool interrupts_on);

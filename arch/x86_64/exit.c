@@ -295,15 +295,13 @@ static inline void end_exit(struct vcpu *vcpu)
         sched_attention(vcpu, ATTEND_EVENTS);
 }
 
-__attribute__((noinline)) static bool attend(struct vcpu *vcpu)
+__attribute__((noinline)) static bool attend(struct vcpu *vcpu, bool timers)
 {
     vcpu_lock(vcpu);
     vcpu->exited = rdtsc_low();
-    bool goes_on = vcpu_attend(vcpu);
-    if (goes_on)
-        end_exit(vcpu);
-    else /* its timer is not armed: who is left is woken by vcpu_wakes_at, or by others */
-        count_exit(vcpu);
+    bool goes_on = vcpu_attend(vcpu, timers);
+    /* What is due meanwhile waits for the timer that is armed now, or else for vcpu_wakes_at. */
+    count_exit(vcpu);
     bench_look(vcpu);
     vcpu_unlock(vcpu);
     return goes_on;
@@ -322,12 +320,17 @@ static inline bool may_enter(struct vcpu *vcpu, bool shared)
     return __builtin_expect(__atomic_load_n(&vcpu->attention, __ATOMIC_ACQUIRE) == 0, true);
 }
 
+/* Timers are looked at once: one that is due again at each look would keep the guest from its
+ * processor for ever. */
 __attribute__((noinline)) bool vmx_may_enter(struct vcpu *vcpu)
 {
+    bool timers = true;
+
     while (!may_enter(vcpu, vcpu->shared)) {
         __atomic_store_n(&vcpu->in_guest, 0, __ATOMIC_RELEASE);
-        if (!attend(vcpu))
+        if (!attend(vcpu, timers))
             return false;
+        timers = false;
     }
     return true;
 }

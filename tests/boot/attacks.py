@@ -166,10 +166,22 @@ def races(name, ways, victims, more="seed=1", processors=3, limit=600):
                     processors=processors, limit=limit)
 
 
+def storms(name, ways, rounds=10):
+    """Timers that are due again before their processor is back in its guest, on processors that keep each other slow."""
+    attackers = [attacker(f"storm-{way}", way, f"only=apic rounds={rounds}") for way in ways]
+
+    def check(seen):
+        return [result for vm, _ in attackers for result in check_attacker(seen, vm, ["apic"], ())] + [ended(seen, 0)]
+
+    return Scenario(name, check, attackers, lambda folder: [GUESTS / f"{n}.elf" for n in ("attacks", "loop")],
+                    globals="run = together", processors=len(ways), limit=240)
+
+
 ALL = [
     attacks("attacks", ["nested", "shadow", "compound", "static"], {"compound": 28000}, with_ends=True, first="windows",
             limit=240),
     races("attacks-races", ["compound"], {"shadow": 2000}, limit=240),
+    storms("timer-storms", ["static", "compound"]),
 ]
 
 LONG = [
