@@ -43,8 +43,8 @@ WAYS = {
     "hardly": [("paging", "shadow"), ("shadow_memory", "64K")],
 }
 
-# In ways that do not run everything: what they are for.
-SMALL = {"stress": "storm", "little": "pool", "little-shadow": "pool", "hardly": "pool"}
+# In ways that do not run everything: what they are for, and how many rounds that takes.
+SMALL = {"stress": ("storm", 4), "little": ("pool", 4), "little-shadow": ("pool", 2), "hardly": ("pool", 2)}
 FULL = ("little", "little-shadow")  # nodes are given up for others
 
 # victim.c's numbers, computed here on their own.
@@ -123,7 +123,8 @@ def attacks(name, ways, victims, more="seed=1", cpus=1, processors=1, with_ends=
     attackers = [attacker(f"attack-{way}", way, f"{more} from={first}" if first and n else more, ("cpus", cpus))
                  for n, way in enumerate(ways)]
     beside = [victim(f"victim-{way}", way, ms, seed) for seed, (way, ms) in enumerate(victims.items(), 1)]
-    small = [attacker(f"attack-{way}", way, f"{more} rounds=4 only={case}") for way, case in SMALL.items() if way not in ways]
+    small = [attacker(f"attack-{way}", way, f"{more} rounds={rounds} only={case}")
+             for way, (case, rounds) in SMALL.items() if way not in ways]
     skipped = RACES if cpus == 1 else ()
 
     def check(seen):
@@ -131,7 +132,7 @@ def attacks(name, ways, victims, more="seed=1", cpus=1, processors=1, with_ends=
         for n, (vm, _) in enumerate(attackers):
             results += check_attacker(seen, vm, CASES[CASES.index(first):] if first and n else CASES, skipped)
         for vm, _ in small:
-            results += check_attacker(seen, vm, [SMALL[vm.removeprefix("attack-")]], ())
+            results += check_attacker(seen, vm, [SMALL[vm.removeprefix("attack-")][0]], ())
         stats = {r["vm"]: r for r in seen.records("stats")}
         for vm in (f"attack-{way}" for way in FULL):
             given_up = stats.get(vm, {}).get("evictions", 0)
@@ -178,9 +179,9 @@ def storms(name, ways, rounds=10):
 
 
 ALL = [
-    attacks("attacks", ["nested", "shadow", "compound", "static"], {"compound": 28000}, with_ends=True, first="windows",
-            limit=240),
-    races("attacks-races", ["compound"], {"shadow": 2000}, limit=240),
+    attacks("attacks", ["nested", "shadow", "compound", "static"], {"compound": 36000}, with_ends=True, first="windows",
+            limit=300),
+    races("attacks-races", ["compound"], {"shadow": 2000}, limit=300),
     storms("timer-storms", ["static", "compound"]),
 ]
 
