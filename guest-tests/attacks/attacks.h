@@ -21,7 +21,7 @@
 
 #define VECTOR_INTERRUPT 31 /* the last for which there is a gate */
 
-/* The local APIC's page, while it is no x2APIC */
+/* The local APIC's page, while it is no x2APIC: SDM 3A 11.4.1, and 11.6.1 for the ICR */
 #define APIC          0xfee00000ull
 #define APIC_EOI      0xb0u
 #define APIC_SVR      0xf0u
@@ -29,7 +29,7 @@
 #define APIC_ICR_HIGH 0x310u
 #define SVR_ENABLED   0x1ffu
 #define SVR_DISABLED  0xffu
-#define ICR_SELF      (1u << 18 | 1u << 14)
+#define ICR_SELF      (1u << 18 | 1u << 14) /* shorthand "self", level "assert" */
 
 static inline void apic_write(unsigned offset, uint32_t value)
 {

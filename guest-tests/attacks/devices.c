@@ -285,15 +285,12 @@ uint64_t attack_virtio(void)
 #define APIC_ROUNDS     3000u
 #define APIC_VERSION    0x30u
 #define APIC_TPR        0x80u
-#define APIC_SVR        0xf0u
 #define APIC_IRR        0x200u
-#define APIC_ICR        0x300u
 #define APIC_LVT_TIMER  0x320u
 #define APIC_LVT_LINT0  0x350u
 #define APIC_LVT_LINT1  0x360u
 #define APIC_INITIAL    0x380u
 #define APIC_DIVIDE     0x3e0u
-#define SVR_ENABLED     0x1ffu
 #define LVT_MASKED      (1u << 16)
 #define LVT_PERIODIC    (1u << 17)
 #define DIVIDE_BY_1     0xbu

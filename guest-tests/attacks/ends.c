@@ -10,7 +10,6 @@
     0x4000000000ull /* of physical addresses of 40 bits, hv/paging/compound.h                      \
                      */
 #define IST_NO_RAM 7u
-#define APIC       0xfee00000ull
 
 static void undefined(void)
 {

@@ -35,8 +35,9 @@ uint32_t lapic_timer_count(const struct lapic *lapic, uint64_t time)
 
 /*
  * Counts of the crystal's clock, 50 us, that lie between two interrupts of a periodic timer at
- * least: those of shorter periods become one. Else a guest whose period ends before its processor
- * is back in it would never be entered.
+ * least: those of shorter periods become one. Else a guest would get on by no more than what is
+ * left to it at the least before a timer's exit, and hardly at all without the VMX-preemption
+ * timer: the machine's local APIC counts outside the guest, too (arch/x86_64/timer.c).
  */
 #define LEAST_PERIOD 1250u
 

@@ -210,6 +210,21 @@ static const char *check_table(const struct cpt *c, const struct table *t)
     return NULL;
 }
 
+static const char *check_ring(const struct cpt *c)
+{
+    uint32_t in_ring = 0;
+
+    for (uint32_t i = c->next_nested; i != CPT_NONE && in_ring <= c->table_count;) {
+        if (c->table[i].handling != HANDLING_NESTED)
+            return "a table in the ring of the nested-handled that is not";
+        in_ring++;
+        i = c->table[i].nested_next == c->next_nested ? CPT_NONE : c->table[i].nested_next;
+    }
+    return in_ring == c->used_tables[HANDLING_NESTED]
+               ? NULL
+               : "the ring of nested-handled tables is not whole";
+}
+
 const char *cpt_check(const struct cpt *c)
 {
     uint32_t used[CPT_FORMATS] = {0};
@@ -227,15 +242,8 @@ const char *cpt_check(const struct cpt *c)
         if (c->table[i].handling != HANDLING_FREE)
             wrong = check_table(c, &c->table[i]);
     }
-    uint32_t in_ring = 0;
-    for (uint32_t i = c->next_nested; i != CPT_NONE && in_ring <= c->table_count;) {
-        if (c->table[i].handling != HANDLING_NESTED)
-            return "a table in the ring of the nested-handled that is not";
-        in_ring++;
-        i = c->table[i].nested_next == c->next_nested ? CPT_NONE : c->table[i].nested_next;
-    }
-    if (in_ring != c->used_tables[HANDLING_NESTED])
-        wrong = "the ring of nested-handled tables is not whole";
+    if (!wrong)
+        wrong = check_ring(c);
     for (unsigned f = 0; f < CPT_FORMATS && !wrong; f++) {
         if (used[f] != c->used_nodes[f])
             wrong = "the number of nodes is wrong";
