@@ -45,6 +45,7 @@ struct fault_of_vm {
     bool wanted;
     uint32_t alloc; /* as above, since its start */
     bool stuck;     /* its first hypercall never ends */
+    bool kept_out;  /* there is always something else to see to before it is entered */
 };
 
 /* hv/faults.c; in a build without it use the functions below. */

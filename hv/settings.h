@@ -39,7 +39,8 @@
  *                             first, and so on, round and round; default: the scheduler's choice
  *   keys = uart               where a person's keys go: uart | virtio (the virtio console)
  *   on_reset = end            what a triple fault or the guest's own reset does: end | restart
- *   fail = WORD ...           in builds with FAULTS=1 alone, with run = in_turn: alloc:N, stuck
+ *   fail = WORD ...           in builds with FAULTS=1 alone, with run = in_turn: alloc:N, stuck,
+ *                             kept-out
  *   time_limit = 60s          ms or s of the machine's time; none by default
  *
  * A VM with `paging = native` has one processor, the machine's first, and the machine for itself:

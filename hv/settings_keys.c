@@ -614,6 +614,8 @@ static bool read_fault(struct parser *p, const char *word)
         p->vm->fault.alloc = alloc;
     else if (strcmp(word, "stuck") == 0)
         p->vm->fault.stuck = true;
+    else if (strcmp(word, "kept-out") == 0)
+        p->vm->fault.kept_out = true;
     else
         return false;
     return true;

@@ -7,6 +7,7 @@
 
 #include "hv/arch.h"
 #include "hv/console.h"
+#include "hv/faults.h"
 #include "hv/guest_paging.h"
 #include "hv/monitor.h"
 #include "hv/sched.h"
@@ -282,6 +283,26 @@ static void dump_asked(const struct vcpu *vcpu)
     console_end();
 }
 
+/*
+ * One that could run, is looked at again and again, and never entered: its processor beats, and its
+ * guest stands still. As the watchdog's, these are looks that find nothing new, and not an age: one
+ * look may be long because the machine stood still.
+ */
+static void stop_if_never_entered(struct vcpu *vcpu)
+{
+    uint64_t period = watchdog_period();
+
+    if (vcpu->looked < period)
+        return;
+    uint64_t exits = vm_count_exits(vcpu->exits);
+    vcpu->looked_in_vain = exits == vcpu->looked_exits ? vcpu->looked_in_vain + 1 : 0;
+    vcpu->looked_exits = exits;
+    vcpu->looked = 0;
+    if (vcpu->looked_in_vain == WATCHDOG_LOOKS)
+        vm_stop(vcpu->vm, "virtual processor %u was looked at for %llu s and never entered",
+                vcpu->index, (unsigned long long)(period * WATCHDOG_LOOKS / time_hz()));
+}
+
 static bool attend(struct vcpu *vcpu, bool timers)
 {
     struct vm *vm = vcpu->vm;
@@ -301,6 +322,9 @@ static bool attend(struct vcpu *vcpu, bool timers)
         dump_asked(vcpu);
     if (!has_to_go(vm))
         take_starts(vcpu);
+    if (FAULTS_BUILT && vm->settings->fault.kept_out)
+        sched_attention(vcpu, ATTEND_EVENTS);
+    stop_if_never_entered(vcpu);
     if (has_to_go(vm)) {
         tell_end(vcpu);
         return false;
@@ -315,10 +339,14 @@ static bool attend(struct vcpu *vcpu, bool timers)
 
 bool vcpu_attend(struct vcpu *vcpu, bool timers)
 {
+    uint64_t began = time_now();
+
     watchdog_beat();
     watchdog_look();
     bool goes_on = attend(vcpu, timers);
     uint64_t at = wakes_at(vcpu);
+    if (vcpu->activity == VCPU_RUNS && !has_to_go(vcpu->vm))
+        vcpu->looked += time_now() - began;
 
     __atomic_store_n(&vcpu->wakes_at, at, __ATOMIC_RELEASE);
     if (goes_on)

@@ -82,6 +82,10 @@ struct vcpu {
     uint64_t began;        /* TSC at which its present slice began */
     uint64_t wanted_since; /* TSC since which it could run and does not; 0 else */
     uint64_t stolen;       /* TSC ticks it could have run and did not */
+    /* Whether it is ever entered between looks (vcpu.c). */
+    uint64_t looked;         /* TSC ticks of looks, since exits were counted last */
+    uint64_t looked_exits;   /* that were counted then */
+    unsigned looked_in_vain; /* how often, one after the other, there was none in between */
     enum vcpu_activity activity;
     bool halted_with_interrupts; /* VCPU_HALTED: RFLAGS.IF was set */
     bool nmi;                    /* one has come and is not injected yet */

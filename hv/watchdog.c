@@ -9,7 +9,6 @@
 #include "hv/arch.h"
 #include "hv/settings.h"
 
-#define LOOKS_MAX  4u /* that find no beat, one after the other */
 #define CACHE_LINE 64
 
 static struct watched {
@@ -26,7 +25,7 @@ static unsigned limit;         /* seconds */
 void watchdog_init(unsigned seconds)
 {
     limit = seconds;
-    __atomic_store_n(&between_looks, time_hz() * seconds / LOOKS_MAX, __ATOMIC_RELAXED);
+    __atomic_store_n(&between_looks, time_hz() * seconds / WATCHDOG_LOOKS, __ATOMIC_RELAXED);
 }
 
 void watchdog_beat(void)
@@ -60,7 +59,7 @@ void watchdog_look(void)
     own->missed = beats == own->seen && !rests ? own->missed + 1 : 0;
     own->seen = beats;
     own->look_at = now + between;
-    if (own->missed == LOOKS_MAX)
+    if (own->missed == WATCHDOG_LOOKS)
         panic("processor %u is stuck: it has got nowhere for %u s", next, limit);
 }
 

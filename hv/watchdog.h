@@ -10,12 +10,18 @@
  * (watchdog =) is stuck: the one that sees it panics, which stops all by NMIs, interrupts on or
  * off, and tells where each of them was.
  *
+ * A processor that looks around for ever beats, and its guest never runs: that is the virtual
+ * processor's to notice (vcpu.c), and stops its VM alone.
+ *
  * On a machine with one processor nobody can look: interrupts are off in the hypervisor.
  */
 #ifndef HV_WATCHDOG_H
 #define HV_WATCHDOG_H
 
 #include "hv/types.h"
+
+#define WATCHDOG_LOOKS 4u /* that find nothing new, one after the other, are as long as the limit  \
+                           */
 
 /* Before the other processors start: look for those that have been stuck for `seconds`. At any
  * time, with 0: do not look any more. */
@@ -30,7 +36,8 @@ void watchdog_rest(void);
 /* Look at the next processor, if it is time to; panics if that one is stuck. */
 void watchdog_look(void);
 
-/* The TSC ticks after which a processor that sleeps is to beat and look; ~0: it need not. */
+/* The TSC ticks between two looks, after which a processor that sleeps is to beat and look; ~0: it
+ * need not. */
 uint64_t watchdog_period(void);
 
 #endif

@@ -3,8 +3,9 @@
 """Boots of the build that injects faults (hv/faults.h, docs/robustness.md).
 
 ALL is part of the booted tests: one boot in which a processor stops while it starts, each capability in turn is found
-missing, each allocation of making a VM fails once, and at last a processor hangs. Called as a program, for `make faults`, each
-allocation of the hypervisor's own start fails, in a boot of its own, and each of whole runs of some guests.
+missing, each allocation of making a VM fails once, guests are kept from their processors, and at last a processor hangs.
+Called as a program, for `make faults`, each allocation of the hypervisor's own start fails, in a boot of its own, and each
+of whole runs of some guests.
 """
 
 import concurrent.futures
@@ -73,10 +74,20 @@ CREATIONS = [  # (name, keys, VMs: one more at least than the making has allocat
     ("native", [*SMALL, ("paging", "native")], 9),
 ]
 
+KEPT_OUT = [("kept-out", [("pin", "1")]), ("kept-out-shared", [("paging", "nested"), ("cpus", "2")])]
+
+
+def check_kept_out(seen, name):
+    ends = [(r["end"], r["why"]) for r in seen.records("vm") if r["name"] == name]
+    why = f"virtual processor 0 was looked at for {WATCHDOG_SECONDS} s and never entered"
+    return expect(f"{name}: the VM alone is stopped", ends == [("stopped", why)], f"{ends}")
+
+
 def all_in_one():
     vms = []
     for name, keys, count in CREATIONS:
         vms += series(name, keys, 1, count)
+    vms += [(name, [*SMALL, *keys, ("fail", "kept-out")]) for name, keys in KEPT_OUT]
     return vms + [("stuck", [("image", "exits.elf"), ("pin", "1"), ("fail", "stuck")])]
 
 
@@ -108,6 +119,7 @@ def check_all_in_one(seen):
     results += check_capabilities(seen)
     for name, _, _ in CREATIONS:
         results += check_series(seen, name)
+    results += [check_kept_out(seen, name) for name, _ in KEPT_OUT]
     results.append(nothing_lost(seen))
     results += [has(seen, f"PANIC: processor 1 is stuck: it has got nowhere for {WATCHDOG_SECONDS} s"),
                 expect("and tells where it was",

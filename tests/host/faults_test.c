@@ -34,7 +34,8 @@ static void words_are_read(void)
 {
     CHECK(parse("[twofold]\nfail = alloc:7 cpu:1  cpu-hangs:63 cpu-stops:2 cpu-differs:3 cpu:4 "
                 "capability:HLT-exiting capability:VPID\n"
-                "[a]\nimage = ends.elf\nfail = alloc:12 stuck\n[b]\nimage = ends.elf\n"),
+                "[a]\nimage = ends.elf\nfail = alloc:12 stuck\n[b]\nimage = ends.elf\n"
+                "[c]\nimage = ends.elf\nfail = kept-out\n"),
           "%s", why.text);
     const struct fault_plan *plan = &settings.fail;
     CHECK(plan->alloc == 7 && plan->capabilities == 2 && !plan->each_capability, "global");
@@ -43,9 +44,10 @@ static void words_are_read(void)
               plan->cpu[FAULT_CPU_DIFFERS] == 1u << 3,
           "processors");
     CHECK(settings.vm[0].fault.wanted && settings.vm[0].fault.alloc == 12 &&
-              settings.vm[0].fault.stuck,
+              settings.vm[0].fault.stuck && !settings.vm[0].fault.kept_out,
           "a");
     CHECK(!settings.vm[1].fault.wanted, "b");
+    CHECK(settings.vm[2].fault.kept_out && !settings.vm[2].fault.stuck, "c");
     CHECK(parse("[twofold]\nfail = capability:each\n[a]\nimage = ends.elf\n") &&
               settings.fail.each_capability && settings.fail.alloc == 0,
           "%s", why.text);
