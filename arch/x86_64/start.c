@@ -132,9 +132,14 @@ static void collect_modules(void)
         module[modules.count++] =
             (struct module){list[i].name, host_ptr(hpa(list[i].base)), list[i].size};
     }
+}
+
+static void read_symbols(void)
+{
     const struct module *self = module_find(&modules, HYPERVISOR_FILE);
+
     if (self)
-        symbols_init(self->data, self->size, handoff.hv_slide);
+        symbols_init(self->data, self->size);
 }
 
 static void check_handoff(const struct handoff *given)
@@ -303,8 +308,9 @@ static void main_of_others(void)
     sched_run(NULL);
 }
 
-/* Faults count from the first allocation on. The loader has found the settings to be good, and its
- * tables show them where they are. */
+/* Faults count from the first allocation on. The loader has found the settings to be good. Files
+ * are where its tables show them: soon they will be elsewhere, and nothing here may keep an
+ * address. */
 static void plan_faults(void)
 {
     struct why why;
@@ -351,6 +357,7 @@ static void main_on_own_stack(void)
     clock_init(&acpi);
     log_machine();
     collect_modules();
+    read_symbols();
     measured_print(&handoff);
     read_settings();
     memory_protect(wants(FEATURE_SMEP), wants(FEATURE_SMAP));
@@ -378,6 +385,7 @@ __attribute__((no_stack_protector)) void start(uint64_t handoff_at)
 {
     set_canary();
     handoff = *(const struct handoff *)handoff_at; /* mapped one to one by the loader */
+    symbols_set_slide(handoff.hv_slide);
     processor_init_boot();
     if (FAULTS_BUILT)
         plan_faults();

@@ -20,12 +20,16 @@ uint64_t symbols_slide(void)
     return slide;
 }
 
-void symbols_init(const void *file, size_t size, uint64_t by)
+void symbols_set_slide(uint64_t by)
+{
+    slide = by;
+}
+
+void symbols_init(const void *file, size_t size)
 {
     const struct elf64_header *header = file;
     const char *bytes = file;
 
-    slide = by;
     if (size < sizeof(*header) || header->e_shentsize != sizeof(struct elf64_section) ||
         !in_file(header->e_shoff, (uint64_t)header->e_shnum * sizeof(struct elf64_section), size))
         return;

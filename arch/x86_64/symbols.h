@@ -6,12 +6,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Use the ELF64 file of `size` bytes at `file`, which must stay. One without symbols is no error.
- * `slide`: what addresses are above those that it was linked at. */
-void symbols_init(const void *file, size_t size, uint64_t slide);
+/* Addresses are `slide` above those that the file was linked at. */
+void symbols_set_slide(uint64_t slide);
 
 /* That slide, for who looks an address up in the file. */
 uint64_t symbols_slide(void);
+
+/* Use the ELF64 file of `size` bytes at `file`, which must stay. One without symbols is no error.
+ */
+void symbols_init(const void *file, size_t size);
 
 /* The function that holds `address`, and the offset into it in bytes; NULL if none is known. */
 const char *symbols_find(uint64_t address, uint64_t *offset);
