@@ -47,6 +47,7 @@ static bool has_msrs(const struct speculation_machine *m)
 
 /*
  * Enhanced IBRS keeps a guest's predictions from the hypervisor's branches once it is on; but the
+ * history that chooses among the hypervisor's own is shared (branch history injection), and the
  * first return after an exit may be predicted by the guest's (post-barrier RSB), where PBRSB_NO
  * does not deny it. Older processors forget at the moment at which IBRS is written, and keep the
  * return stack buffer even so. From one guest to another the barrier is needed in any case.
@@ -68,7 +69,7 @@ static void decide_branches(const struct speculation_machine *m, struct speculat
     if (m->edx72 & CPUID72_EDX_BHI_CTRL)
         s->guards |= GUARD_BHI;
     else if (!can(m, CAPABILITY_BHI_NO))
-        s->leaks |= LEAK_HISTORY;
+        s->guards |= GUARD_HISTORY;
 }
 
 /* --- data ------------------------------------------------------------------------------------- */
@@ -127,8 +128,8 @@ struct speculation speculation_decide(const struct speculation_machine *machine)
 
 uint32_t speculation_all_guards(const struct speculation_machine *machine)
 {
-    uint32_t guards =
-        speculation_decide(machine).guards | GUARD_RSB_FULL | GUARD_RSB_ONE | GUARD_BUFFERS;
+    uint32_t guards = speculation_decide(machine).guards | GUARD_HISTORY | GUARD_RSB_FULL |
+                      GUARD_RSB_ONE | GUARD_BUFFERS;
 
     if (has_msrs(machine))
         guards |= GUARD_IBPB | (guards & GUARD_IBRS_ALWAYS ? 0 : GUARD_IBRS_EXIT);
@@ -148,6 +149,7 @@ static const struct name guard_names[] = {
     {GUARD_IBRS_ALWAYS, "IBRS always on"},
     {GUARD_IBRS_EXIT, "IBRS at each exit"},
     {GUARD_BHI, "BHI_DIS_S"},
+    {GUARD_HISTORY, "branch history overwritten"},
     {GUARD_RSB_FULL, "return stack filled"},
     {GUARD_RSB_ONE, "one call at each exit"},
     {GUARD_IBPB, "IBPB between VMs"},
@@ -156,8 +158,9 @@ static const struct name guard_names[] = {
 };
 
 static const struct name leak_names[] = {
-    {LEAK_BRANCHES, "branch targets"}, {LEAK_HISTORY, "branch history"},
-    {LEAK_L1D, "L1 data cache"},       {LEAK_BUFFERS, "buffers"},
+    {LEAK_BRANCHES, "branch targets"},
+    {LEAK_L1D, "L1 data cache"},
+    {LEAK_BUFFERS, "buffers"},
     {LEAK_THREADS, "hyper-threads"},
 };
 

@@ -13,7 +13,7 @@
 #ifndef ARCH_SPECULATION_H
 #define ARCH_SPECULATION_H
 
-/* Guards. vmentry.S tests the first three groups. */
+/* Guards. vmentry.S tests those of GUARDS_AROUND_GUEST. */
 #define GUARD_RSB_FULL    0x001 /* at an exit: overwrite the return stack buffer */
 #define GUARD_RSB_ONE     0x002 /* at an exit: one call, and wait for it (post-barrier RSB) */
 #define GUARD_IBRS_EXIT   0x004 /* IA32_SPEC_CTRL.IBRS: 1 at each exit, 0 before each entry */
@@ -22,15 +22,16 @@
 #define GUARD_IBRS_ALWAYS 0x020 /* IA32_SPEC_CTRL.IBRS: 1 for good (enhanced IBRS) */
 #define GUARD_BHI         0x040 /* IA32_SPEC_CTRL.BHI_DIS_S: 1 for good */
 #define GUARD_IBPB        0x080 /* when another VM gets the processor: the predictor's barrier */
+#define GUARD_HISTORY     0x100 /* at an exit: more branches than any history holds */
 #define GUARDS_AROUND_GUEST                                                                        \
-    (GUARD_RSB_FULL | GUARD_RSB_ONE | GUARD_IBRS_EXIT | GUARD_BUFFERS | GUARD_L1D)
+    (GUARD_RSB_FULL | GUARD_RSB_ONE | GUARD_IBRS_EXIT | GUARD_BUFFERS | GUARD_L1D | GUARD_HISTORY)
 
 #ifndef __ASSEMBLER__
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#define SPECULATION_TEXT_MAX 160
+#define SPECULATION_TEXT_MAX 200
 
 /* CPUID.(7,0):EDX */
 #define CPUID7_EDX_MD_CLEAR          (1u << 10)
@@ -61,10 +62,9 @@ struct speculation_machine {
 /* What is not kept from leaking, for want of microcode or by what no hypervisor can do. */
 enum speculation_leak {
     LEAK_BRANCHES = 1 << 0, /* branch target injection: no IBRS, no IBPB */
-    LEAK_HISTORY = 1 << 1,  /* branch history injection: no BHI_DIS_S */
-    LEAK_L1D = 1 << 2,      /* L1 terminal fault: no L1D flush */
-    LEAK_BUFFERS = 1 << 3,  /* data sampling: VERW does not clear */
-    LEAK_THREADS = 1 << 4,  /* L1D or buffers, by the other thread of the core while it runs */
+    LEAK_L1D = 1 << 1,      /* L1 terminal fault: no L1D flush */
+    LEAK_BUFFERS = 1 << 2,  /* data sampling: VERW does not clear */
+    LEAK_THREADS = 1 << 3,  /* L1D or buffers, by the other thread of the core while it runs */
 };
 
 struct speculation {

@@ -71,6 +71,8 @@
 #define FLUSH_CMD_L1D      1
 #define RSB_ENTRIES        32           /* of the largest return stack buffer */
 #define RSB_CALLS_A_ROUND  2
+#define HISTORY_BRANCHES   200          /* taken ones: a history of Alder Lake's holds 194, older ones half of it */
+#define HISTORY_A_ROUND    2
 
         .macro  write_msr msr, value    /* spoils RAX, RCX, RDX */
         movl    $\msr, %ecx
@@ -89,12 +91,19 @@
 9:
         .endm
 
-        /* In the hypervisor, the guest's registers saved, before the first branch that is predicted. What is
-         * mispredicted here waits at the LFENCE. */
+        /* In the hypervisor, the guest's registers saved, before the first branch whose target is predicted.
+         * What is mispredicted here waits at the LFENCE. */
         .macro  guard_exit
         testl   $GUARD_IBRS_EXIT, %gs:PROCESSOR_GUARDS
         jz      1f
         write_msr MSR_SPEC_CTRL, SPEC_CTRL_IBRS
+1:      testl   $GUARD_HISTORY, %gs:PROCESSOR_GUARDS
+        jz      1f
+        movl    $(HISTORY_BRANCHES / HISTORY_A_ROUND), %ecx
+2:      jmp     3f
+        int3
+3:      decl    %ecx
+        jnz     2b
 1:      testl   $GUARD_RSB_FULL, %gs:PROCESSOR_GUARDS
         jz      5f
         movl    $(RSB_ENTRIES / RSB_CALLS_A_ROUND), %ecx

@@ -344,7 +344,7 @@ def check_ends(seen):
                  f"it says {seen.guest_bytes(f'remains-{n}')!r}") for n in (1, 2)),
         has(seen, "code at rip:"),
         has(seen, "supervisor shadow stacks on"),
-        has(seen, "guards of processor 0: IBRS always on, return stack filled, one call at each exit, IBPB between VMs, "
+        has(seen, "guards of processor 0: IBRS always on, branch history overwritten, return stack filled, one call at each exit, IBPB between VMs, "
                   "L1D flush, VERW"),
     ]
 
@@ -474,7 +474,7 @@ FALL_BACKS = "vpid preemption_timer unrestricted_guest 1g_pages 2m_pages monitor
 def check_fall_backs(seen):
     """Beside the rest: the local APIC's timer stands in for the preemption timer, and the guards around guests are on."""
     results = check_older(*(f"settings: without {f}" for f in FALL_BACKS.split()), "SMEP off, SMAP off", "apic: xAPIC",
-                          "EPT pages up to 4k", "guards of processor 0: return stack filled, one call at each exit, VERW",
+                          "EPT pages up to 4k", "guards of processor 0: branch history overwritten, return stack filled, one call at each exit, VERW",
                           unrestricted=False)(seen)
     stats = next((s for s in seen.records("stats") if s["vm"] == "checks"), {"exits_by": {}})
     results += no_counters(seen, "not used: the settings do without")

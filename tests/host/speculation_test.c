@@ -18,8 +18,9 @@
     (CAPABILITY_RDCL_NO | CAPABILITY_IBRS_ALL | CAPABILITY_SKIP_L1D | CAPABILITY_MDS_NO)
 #define ICE_LAKE (CASCADE_LAKE | CAPABILITY_TAA_NO)
 
-#define LEGACY (GUARD_IBRS_EXIT | GUARD_RSB_FULL | GUARD_IBPB)
-#define MODERN (GUARD_IBRS_ALWAYS | GUARD_RSB_ONE | GUARD_IBPB)
+#define LEGACY          (GUARD_IBRS_EXIT | GUARD_RSB_FULL | GUARD_IBPB)
+#define MODERN          (GUARD_IBRS_ALWAYS | GUARD_RSB_ONE | GUARD_IBPB)
+#define BEFORE_BHI_CTRL (MODERN | GUARD_HISTORY)
 
 static const struct {
     const char *name;
@@ -76,16 +77,16 @@ static const struct {
       .edx7 = SPEC_CTRL | MD_CLEAR | FLUSH | ARCH,
       .capabilities = CASCADE_LAKE,
       .transactions = true},
-     MODERN | GUARD_BUFFERS,
-     LEAK_HISTORY},
+     BEFORE_BHI_CTRL | GUARD_BUFFERS,
+     0},
     {"Cascade Lake, transactions off, hyper-threads",
      {.family = 6,
       .model = 0x55,
       .edx7 = SPEC_CTRL | MD_CLEAR | FLUSH | ARCH,
       .capabilities = CASCADE_LAKE,
       .threads = true},
-     MODERN,
-     LEAK_HISTORY},
+     BEFORE_BHI_CTRL,
+     0},
     {"Cascade Lake with transactions, microcode that does not clear",
      {.family = 6,
       .model = 0x55,
@@ -93,8 +94,8 @@ static const struct {
       .capabilities = CASCADE_LAKE,
       .transactions = true,
       .threads = true},
-     MODERN,
-     LEAK_HISTORY | LEAK_BUFFERS | LEAK_THREADS},
+     BEFORE_BHI_CTRL,
+     LEAK_BUFFERS | LEAK_THREADS},
     {"Ice Lake",
      {.family = 6,
       .model = 0x6a,
@@ -102,8 +103,8 @@ static const struct {
       .capabilities = ICE_LAKE,
       .transactions = true,
       .threads = true},
-     MODERN,
-     LEAK_HISTORY},
+     BEFORE_BHI_CTRL,
+     0},
     {"Alder Lake",
      {.family = 6,
       .model = 0x97,
@@ -161,6 +162,8 @@ static void no_guard_uses_what_is_not_there(void)
             CHECK((g & (GUARD_IBRS_EXIT | GUARD_IBRS_ALWAYS)) !=
                       (GUARD_IBRS_EXIT | GUARD_IBRS_ALWAYS),
                   "IBRS twice, guards %x", g);
+            CHECK(n == 1 || (g & (GUARD_BHI | GUARD_HISTORY)) != (GUARD_BHI | GUARD_HISTORY),
+                  "history twice, guards %x", g);
             CHECK((sets[0] & ~sets[1]) == 0, "all %x lacks of %x", sets[1], sets[0]);
         }
     }
