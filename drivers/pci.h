@@ -17,7 +17,11 @@ enum {
     PCI_HEADER_TYPE = 0x0e,
     PCI_BAR0 = 0x10,
     PCI_SECONDARY_BUS = 0x19,
+    PCI_CAPABILITIES = 0x34, /* where the first one is; each: its number, where the next one is */
 };
+#define PCI_CAPABILITY_MSI       0x05u
+#define PCI_MSI_ENABLE           (1u << 16) /* of its first dword */
+#define PCI_MSI_64_BIT           (1u << 23)
 #define PCI_ID_NONE              0xffffffffu
 #define PCI_COMMAND_MEMORY       (1u << 1)
 #define PCI_COMMAND_MASTER       (1u << 2)

@@ -4,7 +4,7 @@
  * the machine reads or writes memory. Twofold drives none that does, so each access is blocked, but
  * for those that the firmware's table (DMAR, RMRR) says some devices go on making to memory of the
  * firmware's own: the USB controller of a keyboard that SMM serves, a graphics unit's stolen
- * memory.
+ * memory. Nor does one interrupt: Twofold waits for none.
  *
  * All of it is the boot processor's. Every wait is bounded.
  */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * self_test = dma: a device is told to copy from memory to memory, with DMA remapping off and on.
+ * self_test = dma: a device is told to copy from memory to memory, and to interrupt, with DMA
+ * remapping off and on.
  * It is QEMU's "edu" (its docs/specs/edu.txt), which has a buffer of 4 KiB and moves it either way.
  */
 #include <string.h>
@@ -24,6 +25,13 @@ enum { EDU_SOURCE = 0x80, EDU_TARGET = 0x88, EDU_COUNT = 0x90, EDU_COMMAND = 0x9
 #define COPY_BYTES    2048u /* of the 4 KiB: all of them are one too many for QEMU 7.2 */
 #define PATTERN       0x5a
 #define UNTOUCHED     0xc3
+
+#define EDU_RAISE     0x60u       /* 32 bits: any value interrupts */
+#define MSI_ADDRESS   0xfee00000u /* APIC id 0, SDM 3A 11.11.1 */
+#define MSI_REMAPPED  0x10u       /* by entry 0 of the table, VT-d 5.1.2.2 */
+#define VECTOR_OFF    0x61u       /* the test reads of them what came */
+#define VECTOR_ON     0x62u
+#define WAIT_FRACTION 10u /* of a second that an interrupt has to come */
 
 static volatile uint64_t *registers;
 static uint8_t edu_function; /* on bus 0 */
@@ -123,6 +131,46 @@ static bool reaches_what_is_its_own(void)
     return true;
 }
 
+static uint8_t find_msi(void)
+{
+    uint8_t at = pci_read8(0, edu_function, PCI_CAPABILITIES);
+
+    while (at != 0 && pci_read8(0, edu_function, at) != PCI_CAPABILITY_MSI)
+        at = pci_read8(0, edu_function, (uint8_t)(at + 1));
+    return at;
+}
+
+/* The device writes `data` to `address`; who gets an interrupt tells its vector. */
+static void interrupt(uint8_t msi, uint32_t address, uint32_t data)
+{
+    uint32_t first = pci_read32(0, edu_function, msi);
+    uint8_t data_at = (uint8_t)(msi + (first & PCI_MSI_64_BIT ? 12 : 8));
+
+    pci_write32(0, edu_function, (uint8_t)(msi + 4), address);
+    if (first & PCI_MSI_64_BIT)
+        pci_write32(0, edu_function, (uint8_t)(msi + 8), 0);
+    pci_write32(0, edu_function, data_at, data);
+    pci_write32(0, edu_function, msi, first | PCI_MSI_ENABLE);
+    *(volatile uint32_t *)((uintptr_t)registers + EDU_RAISE) = 1;
+    uint64_t until = time_now() + time_hz() / WAIT_FRACTION;
+    while (time_now() < until)
+        processor_idle(until);
+}
+
+/* What comes is told by its vector. Addresses for the table say nothing to QEMU while it is off. */
+static bool interrupts(void)
+{
+    uint8_t msi = find_msi();
+
+    if (msi == 0)
+        return failed("the device has no MSI");
+    vtd_disable();
+    interrupt(msi, MSI_ADDRESS | MSI_REMAPPED, VECTOR_OFF);
+    vtd_enable();
+    interrupt(msi, MSI_ADDRESS | MSI_REMAPPED, VECTOR_ON);
+    return true;
+}
+
 bool selftest_dma(void)
 {
     source = host_pages_alloc(1);
@@ -131,7 +179,7 @@ bool selftest_dma(void)
     ASSERT(source && target && other);
     if (!find_edu())
         return failed("there is no device to try");
-    if (!copies_when_it_may() || !is_blocked() || !reaches_what_is_its_own())
+    if (!copies_when_it_may() || !is_blocked() || !reaches_what_is_its_own() || !interrupts())
         return false;
     log_line("self test: a device reaches the memory that it may, and no other");
     return true;
