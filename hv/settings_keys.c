@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The settings' keys: the names of their values, what reads each, and the two tables of them. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -100,6 +101,9 @@ static const char *const on_reset_names[] = {
     [ON_RESET_RESTART] = "restart",
 };
 
+static const char *const off_on_names[] = {"off", "on"};
+static const char *const off_auto_names[] = {"off", "auto"};
+
 static const struct {
     const char *name;
     uint64_t bytes;
@@ -197,14 +201,35 @@ static bool check_module(struct parser *p, const char *name)
     return settings_fail(p, "there is no file '%s' in \\twofold\\ on the EFI partition", name);
 }
 
+/* The value is one of `names`, whose index *choice gets; else it says which it may be. */
+static bool choose(struct parser *p, const char *key, const char *const *names, size_t count,
+                   const char *value, unsigned *choice)
+{
+    int found = find_name(names, count, value);
+    char list[160] = "";
+    size_t length = 0;
+
+    if (found >= 0) {
+        *choice = (unsigned)found;
+        return true;
+    }
+    for (size_t i = 0; i < count && length < sizeof(list); i++)
+        length += (size_t)snprintf(list + length, sizeof(list) - length, "%s%s",
+                                   i == 0          ? ""
+                                   : i + 1 < count ? ", "
+                                                   : " or ",
+                                   names[i]);
+    return settings_fail(p, "%s = %s: must be %s", key, value, list);
+}
+#define CHOOSE(p, key, names, value, choice) choose(p, key, names, ARRAY_SIZE(names), value, choice)
+
 static bool read_at_end(struct parser *p, const char *value)
 {
-    int found = find_name(at_end_names, ARRAY_SIZE(at_end_names), value);
+    unsigned choice = p->out->at_end;
+    bool known = CHOOSE(p, "at_end", at_end_names, value, &choice);
 
-    if (found < 0)
-        return settings_fail(p, "at_end = %s: must be stay, poweroff, reset, bochs or qemu", value);
-    p->out->at_end = (enum at_end)found;
-    return true;
+    p->out->at_end = (enum at_end)choice;
+    return known;
 }
 
 static bool read_without(struct parser *p, const char *value)
@@ -226,59 +251,57 @@ static bool read_without(struct parser *p, const char *value)
 
 static bool read_self_test(struct parser *p, const char *value)
 {
-    int found = find_name(self_test_names, ARRAY_SIZE(self_test_names), value);
+    unsigned choice = p->out->self_test;
+    bool known = CHOOSE(p, "self_test", self_test_names, value, &choice);
 
-    if (found < 0)
-        return settings_fail(p, "self_test = %s: there is no such test", value);
-    p->out->self_test = (enum self_test)found;
-    return true;
+    p->out->self_test = (enum self_test)choice;
+    return known;
 }
 
 static bool read_run(struct parser *p, const char *value)
 {
-    int found = find_name(run_names, ARRAY_SIZE(run_names), value);
+    unsigned choice = p->out->run;
+    bool known = CHOOSE(p, "run", run_names, value, &choice);
 
-    if (found < 0)
-        return settings_fail(p, "run = %s: must be in_turn or together", value);
-    p->out->run = (enum run_order)found;
+    p->out->run = (enum run_order)choice;
     p->run_line = p->line;
-    return true;
+    return known;
 }
 
 static bool read_mitigations(struct parser *p, const char *value)
 {
-    int found = find_name(mitigations_names, ARRAY_SIZE(mitigations_names), value);
+    unsigned choice = p->out->mitigations;
+    bool known = CHOOSE(p, "mitigations", mitigations_names, value, &choice);
 
-    if (found < 0)
-        return settings_fail(p, "mitigations = %s: must be auto, off or all", value);
-    p->out->mitigations = (enum mitigations)found;
-    return true;
+    p->out->mitigations = (enum mitigations)choice;
+    return known;
 }
 
 static bool read_dma_protection(struct parser *p, const char *value)
 {
-    p->out->dma_protection = strcmp(value, "auto") == 0;
-    if (!p->out->dma_protection && strcmp(value, "off") != 0)
-        return settings_fail(p, "dma_protection = %s: must be auto or off", value);
-    return true;
+    unsigned choice = p->out->dma_protection;
+    bool known = CHOOSE(p, "dma_protection", off_auto_names, value, &choice);
+
+    p->out->dma_protection = choice != 0;
+    return known;
 }
 
 static bool read_measure(struct parser *p, const char *value)
 {
-    int found = find_name(measure_names, ARRAY_SIZE(measure_names), value);
+    unsigned choice = p->out->measure;
+    bool known = CHOOSE(p, "measure", measure_names, value, &choice);
 
-    if (found < 0)
-        return settings_fail(p, "measure = %s: must be auto, off or required", value);
-    p->out->measure = (enum measure)found;
-    return true;
+    p->out->measure = (enum measure)choice;
+    return known;
 }
 
 static bool read_kaslr(struct parser *p, const char *value)
 {
-    p->out->kaslr = strcmp(value, "on") == 0;
-    if (!p->out->kaslr && strcmp(value, "off") != 0)
-        return settings_fail(p, "kaslr = %s: must be on or off", value);
-    return true;
+    unsigned choice = p->out->kaslr;
+    bool known = CHOOSE(p, "kaslr", off_on_names, value, &choice);
+
+    p->out->kaslr = choice != 0;
+    return known;
 }
 
 static bool read_image(struct parser *p, const char *value)
@@ -376,13 +399,11 @@ static bool read_shadow_memory(struct parser *p, const char *value)
 
 static bool read_paging(struct parser *p, const char *value)
 {
-    int found = paging_mode_of(value);
+    unsigned choice = p->vm->paging;
+    bool known = CHOOSE(p, "paging", paging_names, value, &choice);
 
-    if (found >= 0) {
-        p->vm->paging = (enum paging_mode)found;
-        return true;
-    }
-    return settings_fail(p, "paging = %s: must be nested, shadow, compound or native", value);
+    p->vm->paging = (enum paging_mode)choice;
+    return known;
 }
 
 static bool read_policy(struct parser *p, const char *value)
@@ -524,22 +545,20 @@ static bool read_pin(struct parser *p, const char *value)
 
 static bool read_keys(struct parser *p, const char *value)
 {
-    int found = find_name(keys_names, ARRAY_SIZE(keys_names), value);
+    unsigned choice = p->vm->keys;
+    bool known = CHOOSE(p, "keys", keys_names, value, &choice);
 
-    if (found < 0)
-        return settings_fail(p, "keys = %s: must be uart or virtio", value);
-    p->vm->keys = (enum keys_to)found;
-    return true;
+    p->vm->keys = (enum keys_to)choice;
+    return known;
 }
 
 static bool read_on_reset(struct parser *p, const char *value)
 {
-    int found = find_name(on_reset_names, ARRAY_SIZE(on_reset_names), value);
+    unsigned choice = p->vm->on_reset;
+    bool known = CHOOSE(p, "on_reset", on_reset_names, value, &choice);
 
-    if (found < 0)
-        return settings_fail(p, "on_reset = %s: must be end or restart", value);
-    p->vm->on_reset = (enum on_reset)found;
-    return true;
+    p->vm->on_reset = (enum on_reset)choice;
+    return known;
 }
 
 static bool read_time_limit(struct parser *p, const char *value)
