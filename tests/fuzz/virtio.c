@@ -15,6 +15,7 @@
 #include "hv/dev/virtio_console.h"
 #include "hv/dev/virtio_entropy.h"
 #include "tests/fuzz/fuzz.h"
+#include "tests/host/virtio_registers.h"
 
 #define RAM_LOW   KIB(32)
 #define RAM_HIGH  KIB(32)
@@ -23,25 +24,6 @@
 #define IMAGE     (20 * 1024u + 100u) /* bytes: the last sector is not full */
 #define COPIES    6u                  /* pages that can be had: a write may run out of them */
 #define STEPS_MAX 2000u
-
-/* Registers, virtio 1.2 4.2.2, and bits of Status, written down a second time. */
-enum {
-    R_FEATURES_SEL = 0x14,
-    R_ACCEPT = 0x20,
-    R_ACCEPT_SEL = 0x24,
-    R_QUEUE_SEL = 0x30,
-    R_QUEUE_NUM = 0x38,
-    R_QUEUE_READY = 0x44,
-    R_NOTIFY = 0x50,
-    R_INTERRUPT = 0x60,
-    R_ACK = 0x64,
-    R_STATUS = 0x70,
-    R_DESC = 0x80,
-    R_AVAIL = 0x90,
-    R_USED = 0xa0,
-};
-enum { S_ACK = 1, S_DRIVER = 2, S_DRIVER_OK = 4, S_FEATURES_OK = 8, S_NEEDS_RESET = 64 };
-enum { D_NEXT = 1, D_WRITE = 2, D_INDIRECT = 4 };
 
 enum kind { DISK, READ_ONLY_DISK, CONSOLE, ENTROPY, KINDS };
 

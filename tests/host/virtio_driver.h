@@ -15,36 +15,13 @@
 
 #include "hv/dev/virtio.h"
 #include "tests/host/test.h"
+#include "tests/host/virtio_registers.h"
 
 #define RAM_LOW   (256u << 10)
 #define RAM_HIGH  (256u << 10)
 #define RAM_BYTES (RAM_LOW + RAM_HIGH)
 #define HIGH_BASE (1ull << 32)
 
-/* Registers and bits, virtio 1.2 4.2.2, written down a second time. */
-enum {
-    R_MAGIC = 0x00,
-    R_VERSION = 0x04,
-    R_DEVICE = 0x08,
-    R_FEATURES = 0x10,
-    R_FEATURES_SEL = 0x14,
-    R_ACCEPT = 0x20,
-    R_ACCEPT_SEL = 0x24,
-    R_QUEUE_SEL = 0x30,
-    R_QUEUE_MAX = 0x34,
-    R_QUEUE_NUM = 0x38,
-    R_QUEUE_READY = 0x44,
-    R_NOTIFY = 0x50,
-    R_INTERRUPT = 0x60,
-    R_ACK = 0x64,
-    R_STATUS = 0x70,
-    R_DESC = 0x80,
-    R_AVAIL = 0x90,
-    R_USED = 0xa0,
-    R_CONFIG = 0x100,
-};
-enum { S_ACK = 1, S_DRIVER = 2, S_DRIVER_OK = 4, S_FEATURES_OK = 8, S_NEEDS_RESET = 64 };
-enum { D_NEXT = 1, D_WRITE = 2, D_INDIRECT = 4 };
 #define F_INDIRECT  (1ull << 28)
 #define F_EVENT_IDX (1ull << 29)
 #define F_VERSION_1 (1ull << 32)
