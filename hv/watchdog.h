@@ -20,8 +20,7 @@
 
 #include "hv/types.h"
 
-#define WATCHDOG_LOOKS 4u /* that find nothing new, one after the other, are as long as the limit  \
-                           */
+#define WATCHDOG_LOOKS 4u /* in vain, one after the other, are as long as the limit */
 
 /* Before the other processors start: look for those that have been stuck for `seconds`. At any
  * time, with 0: do not look any more. */
