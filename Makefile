@@ -83,7 +83,7 @@ help:
 	@echo 'make test-linux  Linux in every way of paging, on one and four processors; takes hours'
 	@echo 'make test-long  that, attacks and random exits by more seeds, the suite with other EPT pages'
 	@echo 'make workloads  Linux programs in each way of paging, and a table of them (docs/linux.md)'
-	@echo 'make faults     what can fail in the start and in whole runs fails, one after another; takes an hour or two'
+	@echo 'make faults     what can fail in the start and in whole runs fails, one after another; takes an hour'
 	@echo 'make soak       an hour of VMs that come and go, watched for losses; MINUTES=N (docs/robustness.md)'
 	@echo 'make bench      the evaluation: all microbenchmarks, natively and in each way of paging, and its report'
 	@echo 'make bench-kvm  the same guests under Linux'\'' KVM on the same machine; takes long (docs/kvm.md)'
@@ -143,7 +143,7 @@ test-long: setup-test setup-linux
 faults-build:
 	@$(MAKE) --no-print-directory hypervisor boot FAULTS=1 BUILD=build/faults
 
-# Each allocation and each capability of the start, and of whole runs, fails once; an hour or two.
+# Each allocation and each capability of the start, and of whole runs, fails once; an hour.
 faults: setup-test
 	@$(MAKE) --no-print-directory all faults-build
 	@python3 tests/boot/faults.py $(ONLY)
