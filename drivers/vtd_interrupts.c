@@ -7,7 +7,6 @@
  */
 #include "drivers/vtd_unit.h"
 #include "hv/arch.h"
-#include "hv/console.h"
 
 #define TABLE_ENTRIES_256 7u /* REG_INTERRUPTS: 2^(n + 1) entries of 16 bytes, 11.4.7 */
 
