@@ -82,7 +82,7 @@ fuzz-coverage: $(FUZZ_CHOSEN:%=$(BUILD)/fuzz/coverage/%)
 	@find $(BUILD)/fuzz/coverage -name '*.gcda' -delete
 	@for name in $(FUZZ_CHOSEN); do \
 	    $(BUILD)/fuzz/coverage/$$name $$name tests/fuzz/corpus/$$name tests/fuzz/found/$$name || exit 1; done
-	@cd $(BUILD)/fuzz/coverage && find arch drivers hv -name '*.gcda' | sort | xargs gcov -n -r -s $(CURDIR) 2>/dev/null | \
+	@cd $(BUILD)/fuzz/coverage && find . -path './arch/*.gcda' -o -path './drivers/*.gcda' -o -path './hv/*.gcda' | sort | xargs gcov -n -r -s $(CURDIR) 2>/dev/null | \
 	    awk '/^File .(arch|drivers|hv)\/.*\.c/ {gsub("\x27", ""); name = $$2} \
 	    /^Lines/ && name {split($$2, a, /[:%]/); print a[2] "% of " $$4 " lines", name; \
 	    hit += a[2] * $$4; all += $$4; name = ""} END {printf "%.1f%% of %d lines in all\n", hit / all, all}'
