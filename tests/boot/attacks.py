@@ -186,7 +186,7 @@ ALL = [
 ]
 
 LONG = [
-    *(attacks(f"attacks-{seed}", list(WAYS), {"nested": 200000, "shadow": 200000, "compound": 200000},
+    *(attacks(f"attacks-{seed}", list(WAYS), {"nested": 260000, "shadow": 260000, "compound": 260000},
               f"seed={seed} rounds=4", processors=2, limit=3600) for seed in (2, 3, 4)),
     *(races(f"attacks-races-{seed}", ["nested", "shadow", "compound", "static", "stress", "little"], {"compound": 60000},
             f"seed={seed} rounds=3", limit=3600) for seed in (2, 3)),
