@@ -225,6 +225,29 @@ static const char *check_ring(const struct cpt *c)
                : "the ring of nested-handled tables is not whole";
 }
 
+/* Links and tables are in use or free; each list is counted no further than it can be long. */
+static const char *check_free(const struct cpt *c)
+{
+    uint32_t links = 0, tables = 0;
+
+    for (uint32_t i = 0; i < c->table_count; i++) {
+        const struct table *t = &c->table[i];
+        if (t->handling == HANDLING_FREE)
+            continue;
+        tables++;
+        for (uint32_t l = t->links; l != CPT_NONE && links <= c->link_count; l = c->link[l].next)
+            links++;
+    }
+    for (uint32_t l = c->free_link; l != CPT_NONE && links <= c->link_count; l = c->link[l].next)
+        links++;
+    for (uint32_t i = c->free_table; i != CPT_NONE && tables <= c->table_count;
+         i = c->table[i].hash_next)
+        tables++;
+    if (links != c->link_count)
+        return "links are lost";
+    return tables == c->table_count ? NULL : "tables are lost";
+}
+
 const char *cpt_check(const struct cpt *c)
 {
     uint32_t used[CPT_FORMATS] = {0};
@@ -244,6 +267,8 @@ const char *cpt_check(const struct cpt *c)
     }
     if (!wrong)
         wrong = check_ring(c);
+    if (!wrong)
+        wrong = check_free(c);
     for (unsigned f = 0; f < CPT_FORMATS && !wrong; f++) {
         if (used[f] != c->used_nodes[f])
             wrong = "the number of nodes is wrong";

@@ -444,6 +444,19 @@ static bool link_is_stale(const struct cpt *c, uint32_t n, unsigned slot, const 
     return t->handling == HANDLING_UNSYNC || (level > 1 && child != CPT_NONE);
 }
 
+/* What roots that do not run have linked is given up for an entry that is needed now. `child`
+ * stays, whoever led to it. */
+static void make_room_for_link(struct cpt *c, uint32_t child)
+{
+    if (child != CPT_NONE)
+        c->node[child].refs++;
+    while (c->free_link == CPT_NONE &&
+           (evict_root(c, CPT_FORMAT_SHADOW) || evict_root(c, CPT_FORMAT_COMPOUND)))
+        ;
+    if (child != CPT_NONE)
+        c->node[child].refs--;
+}
+
 /* The child's node must be kept while what the entry held before goes. */
 static enum sync_status sync_table(struct cpt *c, uint32_t n, unsigned slot, uint64_t e,
                                    bool follow)
@@ -477,6 +490,8 @@ static enum sync_status sync_table(struct cpt *c, uint32_t n, unsigned slot, uin
         if (child != CPT_NONE)
             c->node[child].epoch = c->epoch;
     }
+    if (t && follow && c->free_link == CPT_NONE)
+        make_room_for_link(c, child);
     if (t)
         t->busy--;
     bool to_guest = t && !table_has_nodes_in(t, format);

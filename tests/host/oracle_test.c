@@ -314,6 +314,60 @@ static void few_nodes_do_not_change_hands_for_ever(void)
     }
 }
 
+/* --- few links -------------------------------------------------------------------------------- */
+
+#define MANY_ROOTS   6u
+#define ROOT_ENTRIES 256u
+
+/* Roots whose entries all lead to one table: few nodes, and many links. */
+static void make_roots_of_one_table(void)
+{
+    const uint64_t flags = PTE_P | PTE_W | PTE_A;
+
+    for (unsigned r = 0; r < MANY_ROOTS; r++) {
+        for (unsigned slot = 0; slot < ROOT_ENTRIES; slot++)
+            machine_frame(&machine, r)[slot] = hot_gpa(MANY_ROOTS) | flags;
+    }
+    for (unsigned frame = MANY_ROOTS; frame < MANY_ROOTS + 3; frame++)
+        machine_frame(&machine, frame)[0] = hot_gpa(frame + 1) | flags;
+}
+
+/* Whether the root's memory can be read by nodes, in an interval in which there is room for them.
+ */
+static bool runs_by_nodes(unsigned r, enum cpt_state state)
+{
+    machine_load_cr3(&machine, 0, hot_gpa(r), false);
+    for (uint64_t slot = 0; slot < ROOT_ENTRIES; slot++)
+        machine_access(&machine, 0, slot << 39, WALK_READ, 0);
+    return machine.cpu[0].cpt.state == state;
+}
+
+/* What roots that do not run have linked does not keep the others from theirs. */
+static void links_of_idle_roots_are_taken(void)
+{
+    static const struct {
+        struct policy_settings policy;
+        enum cpt_state state;
+    } cases[] = {
+        {{.kind = POLICY_STATIC, .pinned_shadow = true}, CPT_SHADOW},
+        {{.kind = POLICY_STATIC, .switch_level = 0}, CPT_COMPOUND},
+    };
+
+    for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+        start_with_leaf_tables(&cases[i].policy, 16);
+        machine.cpt->cpus = 1;
+        make_roots_of_one_table();
+        for (unsigned r = 0; r < MANY_ROOTS; r++) {
+            machine_load_cr3(&machine, 0, hot_gpa(r), false);
+            end_interval(); /* by which it rises */
+            end_interval();
+            CHECK(runs_by_nodes(r, cases[i].state), "case %u: root %u is in state %d", i, r,
+                  machine.cpu[0].cpt.state);
+        }
+        CHECK(!machine.wrong[0], "case %u: %s", i, machine.wrong);
+    }
+}
+
 int main(void)
 {
     if (!machine_create(&machine))
@@ -326,6 +380,7 @@ int main(void)
     RUN(regions_lead_to_their_tables);
     RUN(instructions_end_however_few_nodes);
     RUN(few_nodes_do_not_change_hands_for_ever);
+    RUN(links_of_idle_roots_are_taken);
     machine_destroy(&machine);
     return test_status();
 }

@@ -258,6 +258,16 @@ void machine_store(struct machine *m, uint64_t gpa, uint64_t value)
     machine_wrong(m, "a store to 0x%lx never ends", (unsigned long)gpa);
 }
 
+void machine_leave_links(struct machine *m, uint32_t count)
+{
+    struct cpt *c = m->cpt;
+    uint32_t *at = &c->free_link;
+
+    for (c->link_count = 0; c->link_count < count && *at != CPT_NONE; c->link_count++)
+        at = &c->link[*at].next;
+    *at = CPT_NONE;
+}
+
 void machine_load_cr3(struct machine *m, unsigned i, uint64_t cr3, bool keep)
 {
     struct processor *cpu = &m->cpu[i];

@@ -107,6 +107,7 @@ struct change { /* of a word in a hot frame */
 /* How programs are made: seeds that were kept mean a difference only by what made them. */
 enum programs {
     PROGRAMS_NOW,
+    PROGRAMS_BEFORE_FEW_LINKS,    /* there were always more than a program needs */
     PROGRAMS_BEFORE_INSTRUCTIONS, /* every access was an instruction of its own */
     PROGRAMS_BEFORE_BYSTANDERS,   /* no processor ran while the hypervisor worked for another */
     PROGRAMS_BEFORE_CHANGES,      /* the policy stayed what it was */
@@ -204,6 +205,8 @@ bool machine_read_all(struct machine *m, unsigned cpu, const uint64_t *gva, unsi
 /* A store by guest-physical address, from a processor whose own tables map it (and are not
  * modelled). */
 void machine_store(struct machine *m, uint64_t gpa, uint64_t value);
+/* Of the links, so many are left: before the guest's first instruction. */
+void machine_leave_links(struct machine *m, uint32_t count);
 void machine_load_cr3(struct machine *m, unsigned cpu, uint64_t cr3, bool keep);
 void machine_invlpg(struct machine *m, unsigned cpu, uint64_t gva);
 /* Another policy, by chance, while the program runs. */

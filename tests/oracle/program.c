@@ -537,12 +537,15 @@ static void print_events(struct machine *m)
 
 bool program_run(struct machine *m, unsigned steps)
 {
+    struct chance apart = m->chance; /* what it decides leaves the program as it was */
     bool check_always;
 
     m->printed = (struct trace_cursor){0};
     m->look_on = look_on;
     m->others = m->chance;
     machine_reset(m);
+    if (m->programs < PROGRAMS_BEFORE_FEW_LINKS && one_in(&apart, 4))
+        machine_leave_links(m, 4 + below(&apart, 60));
     build(m);
     for (unsigned i = 0; i < PROCESSORS; i++)
         machine_load_cr3(m, i, 0, false);
