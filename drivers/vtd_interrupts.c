@@ -20,7 +20,6 @@
 #define DONE               1u
 #define DESCRIPTORS        2u   /* that are used */
 #define STATUS_WORD        256u /* of the queue's page, far behind those */
-#define WAIT_FRACTION      10u  /* of a second */
 
 bool vtd_interrupts_can(const struct unit *u)
 {
@@ -32,9 +31,8 @@ static bool wait_done(volatile const uint64_t *status)
     uint64_t start = time_now();
 
     while ((uint32_t)*status != DONE) {
-        if (time_now() - start > time_hz() / WAIT_FRACTION)
+        if (!unit_wait(start))
             return false;
-        processor_relax();
     }
     return true;
 }

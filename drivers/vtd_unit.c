@@ -26,14 +26,19 @@ void unit_write64(const struct unit *u, uint64_t at, uint64_t value)
     *(volatile uint64_t *)(uintptr_t)(u->registers + at) = value;
 }
 
+bool unit_wait(uint64_t start)
+{
+    processor_relax();
+    return time_now() - start <= time_hz() / WAIT_FRACTION;
+}
+
 bool unit_wait_clear(const struct unit *u, uint64_t at, uint64_t bits)
 {
     uint64_t start = time_now();
 
     while (unit_read64(u, at) & bits) {
-        if (time_now() - start > time_hz() / WAIT_FRACTION)
+        if (!unit_wait(start))
             return false;
-        processor_relax();
     }
     return true;
 }
@@ -50,9 +55,8 @@ bool unit_wait_status(const struct unit *u, uint32_t bit, bool set)
     uint64_t start = time_now();
 
     while (((unit_read32(u, REG_STATUS) & bit) != 0) != set) {
-        if (time_now() - start > time_hz() / WAIT_FRACTION)
+        if (!unit_wait(start))
             return false;
-        processor_relax();
     }
     return true;
 }

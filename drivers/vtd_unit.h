@@ -87,6 +87,9 @@ uint64_t unit_read64(const struct unit *u, uint64_t at);
 void unit_write32(const struct unit *u, uint64_t at, uint32_t value);
 void unit_write64(const struct unit *u, uint64_t at, uint64_t value);
 
+/* A moment of a wait that began at `start`, TSC. False when it has taken a tenth of a second. */
+bool unit_wait(uint64_t start);
+
 /* Wait until `bits` of a 64-bit register are 0. This and the others that wait return false if it
  * takes a tenth of a second. */
 bool unit_wait_clear(const struct unit *u, uint64_t at, uint64_t bits);

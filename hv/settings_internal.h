@@ -31,9 +31,11 @@ typedef bool value_reader(struct parser *p, const char *value);
 
 struct key {
     const char *name;
-    value_reader *read; /* NULL: a number of 32 bits at `offset` of struct vm_settings */
+    value_reader *read; /* NULL: a number of 32 bits at `offset` of what its section fills: struct
+                           settings or struct vm_settings */
     bool may_repeat;
     uint32_t offset, least, most;
+    const char *const *names; /* an enum's, `most` + 1 of them; NULL: digits */
 };
 
 struct key_table {

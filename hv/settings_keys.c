@@ -22,6 +22,8 @@
 #define LEVELS_MAX      4u
 #define TRACE_MAX       1048576u
 
+#define CHOICES_TEXT_MAX 160 /* the names of all values of a key */
+
 #define WATCHDOG_MAX_S 3600u
 #define REPEAT_MAX     1000000u
 
@@ -206,7 +208,7 @@ static bool choose(struct parser *p, const char *key, const char *const *names, 
                    const char *value, unsigned *choice)
 {
     int found = find_name(names, count, value);
-    char list[160] = "";
+    char list[CHOICES_TEXT_MAX] = "";
     size_t length = 0;
 
     if (found >= 0) {
@@ -222,15 +224,6 @@ static bool choose(struct parser *p, const char *key, const char *const *names, 
     return settings_fail(p, "%s = %s: must be %s", key, value, list);
 }
 #define CHOOSE(p, key, names, value, choice) choose(p, key, names, ARRAY_SIZE(names), value, choice)
-
-static bool read_at_end(struct parser *p, const char *value)
-{
-    unsigned choice = p->out->at_end;
-    bool known = CHOOSE(p, "at_end", at_end_names, value, &choice);
-
-    p->out->at_end = (enum at_end)choice;
-    return known;
-}
 
 static bool read_without(struct parser *p, const char *value)
 {
@@ -249,15 +242,6 @@ static bool read_without(struct parser *p, const char *value)
     return true;
 }
 
-static bool read_self_test(struct parser *p, const char *value)
-{
-    unsigned choice = p->out->self_test;
-    bool known = CHOOSE(p, "self_test", self_test_names, value, &choice);
-
-    p->out->self_test = (enum self_test)choice;
-    return known;
-}
-
 static bool read_run(struct parser *p, const char *value)
 {
     unsigned choice = p->out->run;
@@ -268,30 +252,12 @@ static bool read_run(struct parser *p, const char *value)
     return known;
 }
 
-static bool read_mitigations(struct parser *p, const char *value)
-{
-    unsigned choice = p->out->mitigations;
-    bool known = CHOOSE(p, "mitigations", mitigations_names, value, &choice);
-
-    p->out->mitigations = (enum mitigations)choice;
-    return known;
-}
-
 static bool read_dma_protection(struct parser *p, const char *value)
 {
     unsigned choice = p->out->dma_protection;
     bool known = CHOOSE(p, "dma_protection", off_auto_names, value, &choice);
 
     p->out->dma_protection = choice != 0;
-    return known;
-}
-
-static bool read_measure(struct parser *p, const char *value)
-{
-    unsigned choice = p->out->measure;
-    bool known = CHOOSE(p, "measure", measure_names, value, &choice);
-
-    p->out->measure = (enum measure)choice;
     return known;
 }
 
@@ -395,15 +361,6 @@ static bool read_shadow_memory(struct parser *p, const char *value)
         return settings_fail(p, "shadow_memory = %s: must be 64K to 16G, a multiple of 8K", value);
     p->vm->shadow_memory = bytes;
     return true;
-}
-
-static bool read_paging(struct parser *p, const char *value)
-{
-    unsigned choice = p->vm->paging;
-    bool known = CHOOSE(p, "paging", paging_names, value, &choice);
-
-    p->vm->paging = (enum paging_mode)choice;
-    return known;
 }
 
 static bool read_policy(struct parser *p, const char *value)
@@ -543,24 +500,6 @@ static bool read_pin(struct parser *p, const char *value)
     return true;
 }
 
-static bool read_keys(struct parser *p, const char *value)
-{
-    unsigned choice = p->vm->keys;
-    bool known = CHOOSE(p, "keys", keys_names, value, &choice);
-
-    p->vm->keys = (enum keys_to)choice;
-    return known;
-}
-
-static bool read_on_reset(struct parser *p, const char *value)
-{
-    unsigned choice = p->vm->on_reset;
-    bool known = CHOOSE(p, "on_reset", on_reset_names, value, &choice);
-
-    p->vm->on_reset = (enum on_reset)choice;
-    return known;
-}
-
 static bool read_time_limit(struct parser *p, const char *value)
 {
     uint64_t number;
@@ -660,36 +599,39 @@ static bool read_fail(struct parser *p, const char *value)
 
 /* --- keys ------------------------------------------------------------------------------------- */
 
+/* The row of an enum whose values have names, and that of a plain number. */
+#define CHOICE(type, member, names)                                                                \
+    NULL, false, offsetof(struct type, member), 0, ARRAY_SIZE(names) - 1, names
+#define COUNT(member, least, most)                                                                 \
+    NULL, false, offsetof(struct vm_settings, member), least, most, NULL
+
 static const struct key global_keys[] = {
-    {"at_end", read_at_end, false, 0, 0, 0},
-    {"without", read_without, false, 0, 0, 0},
-    {"self_test", read_self_test, false, 0, 0, 0},
-    {"run", read_run, false, 0, 0, 0},
-    {"processors", read_processors, false, 0, 0, 0},
-    {"measure", read_measure, false, 0, 0, 0},
-    {"mitigations", read_mitigations, false, 0, 0, 0},
-    {"dma_protection", read_dma_protection, false, 0, 0, 0},
-    {"side_by_side", read_side_by_side, false, 0, 0, 0},
-    {"repeat", read_repeat, false, 0, 0, 0},
-    {"watchdog", read_watchdog, false, 0, 0, 0},
-    {"fail", read_fail, false, 0, 0, 0},
-    {"kaslr", read_kaslr, false, 0, 0, 0},
+    {"at_end", CHOICE(settings, at_end, at_end_names)},
+    {"without", read_without, false, 0, 0, 0, NULL},
+    {"self_test", CHOICE(settings, self_test, self_test_names)},
+    {"run", read_run, false, 0, 0, 0, NULL},
+    {"processors", read_processors, false, 0, 0, 0, NULL},
+    {"measure", CHOICE(settings, measure, measure_names)},
+    {"mitigations", CHOICE(settings, mitigations, mitigations_names)},
+    {"dma_protection", read_dma_protection, false, 0, 0, 0, NULL},
+    {"side_by_side", read_side_by_side, false, 0, 0, 0, NULL},
+    {"repeat", read_repeat, false, 0, 0, 0, NULL},
+    {"watchdog", read_watchdog, false, 0, 0, 0, NULL},
+    {"fail", read_fail, false, 0, 0, 0, NULL},
+    {"kaslr", read_kaslr, false, 0, 0, 0, NULL},
 };
 
-/* The row of a plain number, which needs no reader of its own. */
-#define COUNT(member, least, most) NULL, false, offsetof(struct vm_settings, member), least, most
-
 static const struct key vm_keys[] = {
-    {"image", read_image, false, 0, 0, 0},
-    {"args", read_args, false, 0, 0, 0},
-    {"module", read_module, true, 0, 0, 0},
-    {"disk", read_disk, true, 0, 0, 0},
-    {"memory", read_memory, false, 0, 0, 0},
-    {"paging", read_paging, false, 0, 0, 0},
-    {"shadow_memory", read_shadow_memory, false, 0, 0, 0},
-    {"policy", read_policy, false, 0, 0, 0},
+    {"image", read_image, false, 0, 0, 0, NULL},
+    {"args", read_args, false, 0, 0, 0, NULL},
+    {"module", read_module, true, 0, 0, 0, NULL},
+    {"disk", read_disk, true, 0, 0, 0, NULL},
+    {"memory", read_memory, false, 0, 0, 0, NULL},
+    {"paging", CHOICE(vm_settings, paging, paging_names)},
+    {"shadow_memory", read_shadow_memory, false, 0, 0, 0, NULL},
+    {"policy", read_policy, false, 0, 0, 0, NULL},
     {"switch_level", COUNT(policy.switch_level, 0, LEVELS_MAX)},
-    {"interval", read_interval, false, 0, 0, 0},
+    {"interval", read_interval, false, 0, 0, 0, NULL},
     {"demote_writes", COUNT(policy.demote_writes, 1, COUNT_MAX)},
     {"promote_unchanged", COUNT(policy.promote_unchanged, 1, COUNT_MAX)},
     {"quick_return", COUNT(policy.quick_return, 0, COUNT_MAX)},
@@ -702,16 +644,17 @@ static const struct key vm_keys[] = {
     {"flood_writes", COUNT(policy.flood_writes, 0, COUNT_MAX)},
     {"prefetch", COUNT(policy.prefetch, 0, PREFETCH_MAX)},
     {"stress", COUNT(stress, 0, COUNT_MAX)},
-    {"seed", read_seed, false, 0, 0, 0},
-    {"trace", read_trace, false, 0, 0, 0},
-    {"ept_page", read_ept_page, false, 0, 0, 0},
+    {"seed", read_seed, false, 0, 0, 0, NULL},
+    {"trace", read_trace, false, 0, 0, 0, NULL},
+    {"ept_page", read_ept_page, false, 0, 0, 0, NULL},
     {"cpus", COUNT(cpus, 1, VCPUS_MAX)},
-    {"pin", read_pin, false, 0, 0, 0},
-    {"on_reset", read_on_reset, false, 0, 0, 0},
-    {"keys", read_keys, false, 0, 0, 0},
-    {"time_limit", read_time_limit, false, 0, 0, 0},
-    {"fail", read_fail, false, 0, 0, 0},
+    {"pin", read_pin, false, 0, 0, 0, NULL},
+    {"on_reset", CHOICE(vm_settings, on_reset, on_reset_names)},
+    {"keys", CHOICE(vm_settings, keys, keys_names)},
+    {"time_limit", read_time_limit, false, 0, 0, 0, NULL},
+    {"fail", read_fail, false, 0, 0, 0, NULL},
 };
+_Static_assert(sizeof(enum paging_mode) == sizeof(uint32_t), "settings_read_value writes enums so");
 _Static_assert(ARRAY_SIZE(global_keys) <= KEYS_MAX && ARRAY_SIZE(vm_keys) <= KEYS_MAX,
                "key_line has a place for each");
 struct key_table settings_keys(bool global)
@@ -722,14 +665,17 @@ struct key_table settings_keys(bool global)
 
 bool settings_read_value(struct parser *p, const struct key *key, const char *value)
 {
+    char *section = p->in_global ? (char *)p->out : (char *)p->vm;
     uint64_t count = 0;
+    unsigned choice = 0;
 
     if (key->read)
         return key->read(p, value);
-    if (!read_count(p, key->name, value, key->least, key->most, &count))
+    if (key->names ? !choose(p, key->name, key->names, key->most + 1, value, &choice)
+                   : !read_count(p, key->name, value, key->least, key->most, &count))
         return false;
-    uint32_t number = (uint32_t)count;
-    memcpy((char *)p->vm + key->offset, &number, sizeof(number));
+    uint32_t number = key->names ? choice : (uint32_t)count;
+    memcpy(section + key->offset, &number, sizeof(number));
     return true;
 }
 
@@ -737,7 +683,7 @@ bool settings_read_value(struct parser *p, const struct key *key, const char *va
 
 static bool is_of_policy(const struct key *key)
 {
-    return !key->read && key->offset >= offsetof(struct vm_settings, policy) &&
+    return !key->read && !key->names && key->offset >= offsetof(struct vm_settings, policy) &&
            key->offset < offsetof(struct vm_settings, policy) + sizeof(struct policy_settings);
 }
 
